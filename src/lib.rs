@@ -1,1 +1,16 @@
-//! slipway.
+//! slipway creates and keeps Kubernetes clusters over SSH from one plan file.
+//!
+//! The story: a **plan** is read and checked; every host is **probed** once; from plan and facts
+//! the **desired** artifacts are computed; **diff** compares them with what was found; the changes
+//! become a **graph** of steps; and `apply` **executes** it through a **transport**. `diff` and
+//! `apply` are the same code up to the graph. ARCHITECTURE.md has the map and the invariants.
+
+pub mod artifact;
+pub mod change;
+pub mod facts;
+pub mod graph;
+pub mod names;
+pub mod phase;
+pub mod plan;
+pub mod transport;
+pub mod trust;

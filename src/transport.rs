@@ -1,0 +1,183 @@
+//! How the engine reaches hosts: one trait, so that the same engine runs over SSH and over a
+//! simulated cluster. Everything that is done to a host goes through `apply`, everything that is
+//! seen of one through `probe` and `fetch`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::artifact::Secret;
+use crate::facts::Facts;
+use crate::names::{HostName, RemotePath};
+
+/// What a probe looks at. The whole answer comes back in one round trip.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// Directories and files whose whole content (files up to 1 MiB) comes back.
+    pub roots: Vec<RemotePath>,
+    /// Files below the roots of which only the existence is told (CA keys).
+    pub without_content: Vec<RemotePath>,
+    /// Programs that are only looked at with `stat`.
+    pub programs: Vec<RemotePath>,
+    /// systemd units.
+    pub units: Vec<String>,
+    /// Commands to look for.
+    pub commands: Vec<String>,
+    /// Kernel modules to look for.
+    pub modules: Vec<String>,
+    /// Kernel parameters to read.
+    pub sysctls: Vec<String>,
+    /// etcd's data directory.
+    pub etcd_directory: Option<RemotePath>,
+    /// The CRI socket.
+    pub socket: Option<RemotePath>,
+    /// Hold the host's lock from before the probe until the transport is closed, so that nobody
+    /// else changes what was seen. The text names the operator and the run for whoever finds it
+    /// taken. `None` writes nothing at all on the host.
+    pub lock: Option<String>,
+}
+
+/// What one step does on its host, ready to be sent: a script and the files it needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bundle {
+    /// Shown in errors: `etcd@cp-1`.
+    pub step: String,
+    /// A POSIX shell script, run as root in a directory that holds the payloads. It prints
+    /// `@begin N` and `@done N` for the N-th change.
+    pub script: String,
+    /// Files beside the script, by the name the script uses.
+    pub payloads: Vec<(String, Payload)>,
+    /// How many changes the script makes.
+    pub changes: usize,
+    /// After this time the host ends the script.
+    pub timeout: Duration,
+}
+
+/// A file that travels with a script.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Payload {
+    /// Bytes in memory.
+    Bytes(Secret),
+    /// A file of the operator's machine, streamed.
+    File(PathBuf),
+}
+
+/// Why a host could not be worked on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// No connection.
+    #[error("cannot connect to host {host} ({destination}): {reason}")]
+    Connect {
+        /// Which host.
+        host: HostName,
+        /// What `ssh` was asked to connect to.
+        destination: String,
+        /// What `ssh` said.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// The login works, root rights do not.
+    #[error("host {host}: {reason}")]
+    Root {
+        /// Which host.
+        host: HostName,
+        /// What `sudo` said.
+        reason: String,
+    },
+    /// Another run holds the host's lock.
+    #[error("host {host} is locked by another run: {holder}")]
+    Locked {
+        /// Which host.
+        host: HostName,
+        /// The text that run left.
+        holder: String,
+    },
+    /// A command ended badly or answered nonsense.
+    #[error("host {host}: {operation} failed: {reason}")]
+    Command {
+        /// Which host.
+        host: HostName,
+        /// `probe`, `fetch`, ….
+        operation: String,
+        /// Exit status and the last lines of standard error.
+        reason: String,
+    },
+    /// The connection broke.
+    #[error("the connection to host {host} was lost during {operation}")]
+    Lost {
+        /// Which host.
+        host: HostName,
+        /// What was going on.
+        operation: String,
+    },
+}
+
+/// Why a step failed on its host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The script failed.
+    #[error("{}", failure_text(*change, *status))]
+    Script {
+        /// The index of the change that failed; `None` if it failed before the first.
+        change: Option<usize>,
+        /// Exit status; 124 means that the time ran out.
+        status: i32,
+        /// The last lines of standard error, without control characters.
+        stderr: String,
+    },
+    /// The host could not be worked on.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+fn failure_text(change: Option<usize>, status: i32) -> String {
+    let place = change.map_or_else(|| "before the first change".to_owned(), |index| format!("in change {}", index + 1));
+    if status == 124 { format!("took too long, {place}") } else { format!("failed {place} with exit status {status}") }
+}
+
+/// A byte stream to a port of a host.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// How the engine reaches hosts.
+pub trait Transport: Send + Sync {
+    /// Looks at a host. Writes nothing on it, unless the request asks for the lock.
+    fn probe(&self, host: &HostName, request: &ProbeRequest) -> impl Future<Output = Result<Facts, TransportError>> + Send;
+
+    /// Reads files (CA keys). Files that are not there are left out of the answer.
+    fn fetch(
+        &self,
+        host: &HostName,
+        paths: &[RemotePath],
+    ) -> impl Future<Output = Result<BTreeMap<RemotePath, Secret>, TransportError>> + Send;
+
+    /// Runs a step's script. `progress` is called with the index of each change that is done.
+    fn apply(
+        &self,
+        host: &HostName,
+        bundle: &Bundle,
+        progress: impl Fn(usize) + Send + Sync,
+    ) -> impl Future<Output = Result<(), ApplyError>> + Send;
+
+    /// Opens a stream to an address as seen from the host, inside the connection to it.
+    fn connect(
+        &self,
+        host: &HostName,
+        address: SocketAddr,
+    ) -> impl Future<Output = Result<Box<dyn Stream>, TransportError>> + Send;
+
+    /// Runs a read-only script for people (the last log lines of a component) and returns its output
+    /// without control characters.
+    fn diagnose(&self, host: &HostName, script: &str) -> impl Future<Output = Result<String, TransportError>> + Send;
+
+    /// Commands sent to that host so far: the round trips a summary shows.
+    fn round_trips(&self, host: &HostName) -> usize;
+
+    /// Ends everything: locks are released, connections closed.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
