@@ -7,6 +7,7 @@
 
 pub mod artifact;
 pub mod change;
+pub mod cluster;
 pub mod facts;
 pub mod graph;
 pub mod names;
@@ -14,3 +15,4 @@ pub mod phase;
 pub mod plan;
 pub mod transport;
 pub mod trust;
+pub mod yaml;

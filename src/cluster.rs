@@ -1,0 +1,28 @@
+//! The cluster's own interfaces, reached through the SSH connections: the Kubernetes API and etcd.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::change::Change;
+use crate::graph::Gate;
+
+/// Why the cluster could not be asked or changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ClusterError {
+    /// What failed and why, without secrets.
+    pub message: String,
+    /// The last log lines of the component, or other text that helps a person.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// The cluster as the engine sees it.
+pub trait Cluster: Send + Sync {
+    /// Makes one change to an object or a Node. Safe to repeat.
+    fn apply(&self, change: &Change) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
+    /// Waits until the condition holds, at most for that time. The error says what was seen last.
+    fn wait(&self, gate: &Gate, timeout: Duration) -> impl Future<Output = Result<(), ClusterError>> + Send;
+}
