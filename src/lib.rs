@@ -13,6 +13,7 @@ pub mod graph;
 pub mod names;
 pub mod phase;
 pub mod plan;
+pub mod template;
 pub mod transport;
 pub mod trust;
 pub mod yaml;
