@@ -1,6 +1,8 @@
 //! The graph of steps: what is done, in which order. It is built once, from the table of phases,
 //! the changes and the stage of the cluster, before anything is done; edges carry order only.
 
+use std::fmt;
+
 use crate::change::Change;
 use crate::names::HostName;
 use crate::phase::StepId;
@@ -42,4 +44,18 @@ pub enum Gate {
         /// Its name.
         name: String,
     },
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KubeletHealthy(host) => write!(f, "kubelet of {host} is healthy"),
+            Self::EtcdHealthy(host) => write!(f, "etcd member of {host} is healthy"),
+            Self::ApiServerReady(host) => write!(f, "API server of {host} is ready"),
+            Self::ControllersHealthy(host) => write!(f, "controller manager and scheduler of {host} are healthy"),
+            Self::NodeRegistered(host) => write!(f, "node {host} is registered"),
+            Self::NodeReady(host) => write!(f, "node {host} is ready"),
+            Self::RolledOut { kind, namespace, name } => write!(f, "{kind} {namespace}/{name} is rolled out"),
+        }
+    }
 }
