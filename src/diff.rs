@@ -7,13 +7,19 @@ use crate::change::{Change, Reason};
 use crate::facts::{FoundFile, FoundKind, System, State};
 use crate::names::{Digest, Mode, RemotePath};
 
-/// The changes that make the host as wanted, in the order of the artifacts.
+/// The changes that make the host as wanted, in the order of the artifacts. `changed` collects
+/// the files that change, over all phases of a host in their order: a unit restarts when one of its
+/// inputs is among them.
 #[must_use]
-pub fn host_changes(artifacts: Vec<Artifact>, system: &System, state: &State) -> Vec<Change> {
-    let mut changed: BTreeSet<RemotePath> = BTreeSet::new();
+pub fn host_changes(
+    artifacts: Vec<Artifact>,
+    system: &System,
+    state: &State,
+    changed: &mut BTreeSet<RemotePath>,
+) -> Vec<Change> {
     let mut changes = Vec::new();
     for artifact in artifacts {
-        let Some((reason, before)) = difference(&artifact, system, state, &changed) else { continue };
+        let Some((reason, before)) = difference(&artifact, system, state, changed) else { continue };
         if let Artifact::File { path, .. } | Artifact::Program { path, .. } = &artifact {
             changed.insert(path.clone());
         }
@@ -62,18 +68,13 @@ fn difference(
         }
         Artifact::Unit { name, inputs, stamp, .. } => unit_difference(name, inputs, *stamp, state, changed).and_then(plain),
         Artifact::Image { names, digest, .. } => {
-            let missing = names.iter().any(|name| !state.images.contains(name));
-            (missing || !image_noted(state, *digest)).then_some((Reason::Missing, None))
+            let _ = digest;
+            names.iter().any(|name| !state.images.contains(name)).then_some((Reason::Missing, None))
         }
         Artifact::Pulled { name } => (!state.images.contains(name)).then_some((Reason::Missing, None)),
         // Objects are compared with the API's answer, in `cluster`.
         Artifact::Object(_) | Artifact::NodeMarks(_) => None,
     }
-}
-
-/// An archive whose names are all there counts as loaded; slipway's images are named by version.
-fn image_noted(_: &State, _: Digest) -> bool {
-    true
 }
 
 fn ownership(found: Mode, wanted: Mode, owner: u32) -> Option<Reason> {

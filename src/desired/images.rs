@@ -3,7 +3,8 @@
 
 use super::LocalFiles;
 use crate::artifact::Artifact;
-use crate::plan::{Host, Plan};
+use crate::plan::{Endpoint, Host, Plan};
+use crate::release::Images;
 
 /// What this phase wants on a host. `needed` are the images this host's own components use.
 #[must_use]
@@ -26,4 +27,22 @@ pub fn artifacts(plan: &Plan, host: &Host, local: &LocalFiles, needed: &[String]
         artifacts.extend(missing.map(|name| Artifact::Pulled { name: name.clone() }));
     }
     artifacts
+}
+
+/// The images this host's own components use.
+#[must_use]
+pub fn needed(plan: &Plan, host: &Host, images: &Images) -> Vec<String> {
+    let mut needed = vec![images.pause.clone()];
+    if plan.has_etcd(host) {
+        needed.push(images.etcd.clone());
+    }
+    if host.is_control_plane() {
+        needed.extend([images.api_server.clone(), images.controller_manager.clone(), images.scheduler.clone()]);
+    } else if host.is_node() && let Some(Endpoint::LocalProxy { image, .. }) = &plan.endpoint {
+        needed.push(image.clone());
+    }
+    if plan.kube_proxy.enabled && host.is_node() {
+        needed.push(images.proxy.clone());
+    }
+    needed
 }
