@@ -6,18 +6,21 @@
 //! the modules below are the parts, from names and files up to commands.
 
 mod address;
+mod archive;
 mod cache;
 mod cgroup;
 mod command;
 mod disk;
 mod host;
 mod hosts;
+mod images;
 mod keys;
 mod kubernetes;
 mod machine;
 mod packages;
 mod preload;
 mod process;
+mod status;
 
 use crate::error::{Error, Explain, Result};
 use cache::{Cache, Lock};
@@ -43,6 +46,16 @@ pub enum Command {
     Reset {
         #[arg(required = true)]
         names: Vec<String>,
+    },
+    /// Show all hosts.
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show where programs, images and keys are.
+    Paths {
+        #[arg(long)]
+        json: bool,
     },
     /// Log in to a host, or run a command on it.
     Ssh {
@@ -82,12 +95,15 @@ pub fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Down { names } => hosts::down(&cache, &unique(names))?,
         Command::Reset { names } => hosts::reset(&cache, &unique(names))?,
+        Command::Status { json } => status::print(&cache, json)?,
+        Command::Paths { json } => status::print_paths(&cache, json)?,
         Command::Ssh { user, host, command } => return ssh(&cache, &user, &host, &command),
         Command::PowerOff { host } => hosts::power(&cache, &host, false)?,
         Command::PowerOn { host } => hosts::power(&cache, &host, true)?,
         Command::Kubernetes { version } => {
             let _lock = cache.lock("lab", Lock::Exclusive)?;
-            kubernetes::programs(&cache, &version)?;
+            packages::ensure_installed(packages::MACHINE_PACKAGES)?;
+            images::archives(&cache, &version)?;
         }
         Command::EnterGroups { host } => host::enter_groups(&host)?,
         Command::BecomeHost { host } => host::become_host(&cache, &host)?,

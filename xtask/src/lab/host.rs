@@ -73,6 +73,11 @@ fn record_path(cache: &Cache, name: &str) -> PathBuf {
     cache.host(name).join("host.json")
 }
 
+/// Where a host's console goes.
+pub fn console_log(cache: &Cache, name: &str) -> PathBuf {
+    cache.host(name).join("console.log")
+}
+
 /// How a host is now.
 pub fn state(cache: &Cache, name: &str) -> Result<State> {
     let Some(record) = load(cache, name)? else {
@@ -92,7 +97,7 @@ pub fn power_on(cache: &Cache, name: &str) -> Result<()> {
     if record.process.as_ref().is_some_and(Process::lives) {
         return Ok(());
     }
-    let console = cache.host(name).join("console.log");
+    let console = console_log(cache, name);
     let log = File::create(&console).explain(|| format!("cannot write {}", console.display()))?;
     let copy = log.try_clone().explain(|| "cannot share a log".into())?;
     let own = std::env::current_exe().explain(|| "cannot find this program".into())?;
@@ -145,6 +150,7 @@ pub fn become_host(cache: &Cache, name: &str) -> Result<()> {
         .arg(format!("--network-bridge={BRIDGE}"))
         .arg(format!("--bind={}:/var/lib", part("data")))
         .arg("--bind=/dev/kmsg")
+        .env("SYSTEMD_NSPAWN_LOCK", "0")
         // The network settings are the host's own; all others are the machine's.
         .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network");
     if layout.is_manual() {
@@ -202,7 +208,7 @@ pub fn power_off(cache: &Cache, layout: &Layout, name: &str) -> Result<()> {
 /// Waits until a host can be worked with; returns units that failed.
 pub fn wait(cache: &Cache, name: &str) -> Result<Vec<String>> {
     let limit = Instant::now() + BOOT_LIMIT;
-    let console = cache.host(name).join("console.log");
+    let console = console_log(cache, name);
     while !answers(name, 200) {
         let process = load(cache, name)?.and_then(|record| record.process);
         let dead = !process.is_some_and(|process| process.lives());

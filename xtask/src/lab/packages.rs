@@ -111,10 +111,18 @@ pub fn image_root(cache: &Cache) -> Result<PathBuf> {
     root(cache, "the images' root file system", IMAGE_PACKAGES)
 }
 
+/// Tells one content of the images' root file system from another.
+pub fn image_root_key() -> String {
+    root_key(IMAGE_PACKAGES)
+}
+
+fn root_key(packages: &[&str]) -> String {
+    key(&[RELEASE, &packages.join(","), FINISH_VERSION])
+}
+
 fn root(cache: &Cache, title: &str, packages: &[&str]) -> Result<PathBuf> {
     let list = packages.join(",");
-    let digest = key(&[RELEASE, &list, FINISH_VERSION]);
-    let directory = cache.path("base").join(digest);
+    let directory = cache.path("base").join(root_key(packages));
     build_once(&directory, title, |partial| {
         let downloads = cache.path("packages");
         create_directory(&downloads)?;
