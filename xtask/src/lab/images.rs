@@ -106,19 +106,22 @@ fn program_layer(program: &Path, name: &str) -> Result<Vec<u8>> {
 fn debian_layer(root: &Path, programs: &[&str]) -> Result<Vec<u8>> {
     let mut layer = Layer::new()?;
     let mut wanted: BTreeSet<PathBuf> = programs.iter().map(PathBuf::from).collect();
+    let mut loading = wanted.clone();
     wanted.extend(["/etc/passwd", "/etc/group", "/etc/nsswitch.conf"].map(PathBuf::from));
-    if programs.iter().any(|program| program.ends_with("iptables")) {
+    if programs.contains(&"/usr/sbin/iptables") {
         let extensions = format!("/usr/lib/{}-linux-gnu/xtables", std::env::consts::ARCH);
         let inside = root.join(extensions.trim_start_matches('/'));
         let entries =
             fs::read_dir(&inside).explain(|| format!("cannot list {}", inside.display()))?;
-        wanted.extend(entries.flatten().map(|entry| Path::new(&extensions).join(entry.file_name())));
+        let entries = entries.flatten();
+        loading.extend(entries.map(|entry| Path::new(&extensions).join(entry.file_name())));
     }
     let mut ldd = command("chroot", [root]);
-    ldd.arg("ldd").args(programs);
+    ldd.arg("ldd").args(&loading);
     // A static program makes ldd fail; what it says about the others is right.
     let libraries = ldd.output().explain(|| "cannot start `chroot`".into())?;
     wanted.extend(loaded_libraries(&String::from_utf8_lossy(&libraries.stdout)));
+    wanted.extend(loading);
     for path in &wanted {
         add_from_root(&mut layer, root, path)?;
     }

@@ -10,6 +10,7 @@ use super::command::{command, read, run_logged};
 use super::packages::{BUILD_PACKAGES, ensure_installed, unpack_source};
 use crate::error::{Error, Explain, Result};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The version of the source package, and of the lab's images.
@@ -21,6 +22,9 @@ pub const HOST_PROGRAMS: [&str; 3] = ["kubelet", "kubeadm", "kubectl"];
 /// What runs in containers.
 pub const IMAGE_PROGRAMS: [&str; 4] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+
+/// A stand-in for crictl, which kubeadm needs and Debian 12 does not have.
+const CRICTL: &str = include_str!("crictl.sh");
 
 /// Raised when the way Kubernetes is built changes.
 const BUILD_VERSION: &str = "1";
@@ -86,7 +90,7 @@ pub fn programs(cache: &Cache, version: &str) -> Result<PathBuf> {
 /// A layer of its own: a host that replaces them changes only its own disk.
 pub fn host_layer(cache: &Cache, version: &str) -> Result<PathBuf> {
     let programs = programs(cache, version)?;
-    let layer = cache.path("layers").join(format!("programs-{version}-{}", key(&[BUILD_VERSION])));
+    let layer = cache.path("layers").join(key(&[version, BUILD_VERSION, CRICTL]));
     build_once(&layer, &format!("a layer with Kubernetes {version}"), |partial| {
         let target = partial.join("usr/bin");
         create_directory(&target)?;
@@ -94,7 +98,10 @@ pub fn host_layer(cache: &Cache, version: &str) -> Result<PathBuf> {
             fs::hard_link(programs.join(name), target.join(name))
                 .explain(|| format!("cannot link {name} into {}", target.display()))?;
         }
-        Ok(())
+        let crictl = target.join("crictl");
+        write_file(&crictl, CRICTL)?;
+        fs::set_permissions(&crictl, fs::Permissions::from_mode(0o755))
+            .explain(|| "cannot make crictl a program".into())
     })?;
     Ok(layer)
 }
