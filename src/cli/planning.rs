@@ -51,6 +51,18 @@ pub(super) struct Planned<T> {
     pub absent: BTreeMap<HostName, TransportError>,
 }
 
+impl<T> Planned<T> {
+    /// Shows what preflight found and what does not keep a run from going on.
+    pub fn show_warnings(&self) {
+        for warning in &self.warnings {
+            eprintln!("{warning}");
+        }
+        for error in self.absent.values() {
+            eprintln!("warning: {error} (not asked for)");
+        }
+    }
+}
+
 /// What planning needs besides the plan.
 pub(super) struct Options<'a> {
     /// Only a part of the work.

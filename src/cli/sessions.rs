@@ -1,0 +1,20 @@
+//! Opens the transport over SSH, and names the run for locks and journals.
+
+use std::sync::Arc;
+
+use crate::failure::{Failure, Kind};
+use crate::plan::Plan;
+use crate::transport::ssh::{Options, SshTransport};
+
+/// A transport to the plan's hosts. Nothing is connected until it is used.
+pub(super) fn open(plan: &Plan) -> Result<Arc<SshTransport>, Failure> {
+    SshTransport::new(plan, Options::default()).map(Arc::new).map_err(|error| Failure::from_error(Kind::LocalFile, &error))
+}
+
+/// Who runs this, as `user@machine`, for people who meet the lock.
+pub(super) fn operator() -> String {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "unknown".into());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
+    format!("{user}@{}", machine.unwrap_or_else(|_| "unknown".into()))
+}
