@@ -7,12 +7,26 @@
 
 pub mod artifact;
 pub mod change;
+pub mod cli;
 pub mod cluster;
+pub mod desired;
+pub mod diff;
+pub mod execute;
 pub mod facts;
+pub mod failure;
 pub mod graph;
+pub mod kubernetes;
+pub mod local_files;
 pub mod names;
+pub mod patch;
+pub mod paths;
 pub mod phase;
 pub mod plan;
+pub mod preflight;
+pub mod release;
+pub mod report;
+pub mod request;
+pub mod standing;
 pub mod template;
 pub mod transport;
 pub mod trust;
