@@ -8,11 +8,13 @@
 pub mod artifact;
 pub mod change;
 pub mod cluster;
+pub mod execute;
 pub mod facts;
 pub mod graph;
 pub mod names;
 pub mod phase;
 pub mod plan;
+pub mod report;
 pub mod transport;
 pub mod trust;
 pub mod yaml;
