@@ -15,6 +15,7 @@ mod graph;
 mod kubeconfig;
 mod planning;
 mod render;
+mod sessions;
 mod status;
 
 /// Creates and keeps Kubernetes clusters over SSH from one plan file.

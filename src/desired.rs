@@ -15,7 +15,7 @@ use crate::patch::PatchError;
 use crate::phase::{Phase, RULES};
 use crate::plan::{Cni, Host, Plan};
 use crate::release::Release;
-use crate::trust::refresh::{Material, TrustFile};
+use crate::trust::refresh::{ExternalEtcdFiles, HostMaterial, Material};
 
 pub mod certificates;
 pub mod cluster;
@@ -55,8 +55,8 @@ impl Inputs<'_> {
     }
 
     /// That host's keys, certificates and kubeconfigs.
-    fn trust_files(&self, host: &HostName) -> &[TrustFile] {
-        self.material.files.get(host).map_or(&[], Vec::as_slice)
+    fn trust(&self, host: &HostName) -> &HostMaterial {
+        &self.material.hosts[host]
     }
 }
 
@@ -87,7 +87,7 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
             Phase::Runtime => runtime::artifacts(plan, system, &pictures.pause),
             Phase::Images => images::artifacts(plan, host, local, &images::needed(plan, host, &pictures)),
             Phase::PodNetwork => pod_network::artifacts(plan, host, system, standing),
-            Phase::Authority | Phase::Certificates => certificates::artifacts(rule.phase, inputs.trust_files(&host.name)),
+            Phase::Authority | Phase::Certificates => certificates::artifacts(rule.phase, inputs.trust(&host.name)),
             Phase::Etcd => static_pods::etcd(inputs, host)?,
             Phase::ControlPlane => static_pods::control_plane(inputs, host)?,
             Phase::LocalProxy => local_proxy::artifacts(plan),
@@ -150,15 +150,4 @@ pub struct ArchiveContent {
     pub names: Vec<String>,
     /// A digest that changes with the content (of the archive's own table of contents).
     pub digest: Digest,
-}
-
-/// Files of an external etcd.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExternalEtcdFiles {
-    /// The CA certificate, PEM.
-    pub authority: String,
-    /// The client certificate, PEM.
-    pub certificate: String,
-    /// The client key, PEM.
-    pub key: crate::artifact::Secret,
 }

@@ -6,6 +6,7 @@
 //! `apply` are the same code up to the graph. ARCHITECTURE.md has the map and the invariants.
 
 pub mod artifact;
+pub mod bootstrap_token;
 pub mod change;
 pub mod cli;
 pub mod cluster;

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::artifact::Secret;
 use crate::desired::programs::upload_file;
-use crate::desired::{ArchiveContent, ExternalEtcdFiles, LocalFiles};
+use crate::desired::{ArchiveContent, LocalFiles};
+use crate::trust::refresh::ExternalEtcdFiles;
 use crate::names::Digest;
 use crate::plan::{Cni, ManifestSource, Plan, Source};
 use crate::yaml;
@@ -85,7 +86,7 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
             std::fs::read_to_string(path).map_err(|source| LocalFileError::Read { path: path.clone(), source })
         };
         files.external_etcd = Some(ExternalEtcdFiles {
-            authority: text(&external.ca_file)?,
+            ca: text(&external.ca_file)?,
             certificate: text(&external.certificate_file)?,
             key: Secret::new(text(&external.key_file)?.into_bytes()),
         });

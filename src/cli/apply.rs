@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transport: &Arc<SshTransport>) -> Result<(), Failure> {
     let now = Timestamp::now();
-    let plan_digest = loaded.digest;
+    let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
     let options = Options { selection: &arguments.selection, lock, now };
     let planned = planning::plan(loaded, Arc::clone(transport), options).await?;

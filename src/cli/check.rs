@@ -1,8 +1,11 @@
 //! `slipway check`: the plan file and nothing else.
 
+use std::io::IsTerminal as _;
+
 use super::{Output, PlanFile};
 use crate::failure::{Failure, Kind};
-use crate::plan::load::{self, Loaded};
+use crate::plan::load::{self, LoadError, Loaded};
+use crate::plan::report;
 
 /// What can be asked of `check`.
 #[derive(Debug, clap::Args)]
@@ -38,16 +41,22 @@ pub(super) fn load_plan(file: &PlanFile, output: Output) -> Result<Loaded, Failu
     match load::load(&file.plan) {
         Ok(loaded) => {
             if output == Output::Text && !loaded.warnings.is_empty() {
-                eprint!("{}", loaded.render_warnings());
+                eprint!("{}", report::render(&loaded.warnings, &loaded.text, &loaded.file.to_string_lossy(), colour()));
             }
             Ok(loaded)
         }
-        Err(error) => {
+        Err(LoadError::Invalid(invalid)) => {
             if output == Output::Json {
-                println!("{}", serde_json::json!({ "valid": false, "problems": error.problems() }));
+                println!("{}", serde_json::json!({ "valid": false, "problems": invalid.problems }));
                 return Err(Failure::shown(Kind::Plan));
             }
-            Err(Failure::new(Kind::Plan, error.to_string()))
+            eprint!("{}", report::render(&invalid.problems, &invalid.text, &invalid.file.to_string_lossy(), colour()));
+            Err(Failure::new(Kind::Plan, invalid.summary()))
         }
+        Err(error) => Err(Failure::from_error(Kind::LocalFile, &error)),
     }
+}
+
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -29,7 +29,7 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{local_files, request};
+use crate::{bootstrap_token, local_files, request};
 
 /// Everything that is known and decided before the first change.
 pub(super) struct Planned<T> {
@@ -261,8 +261,12 @@ async fn cluster_steps<T: Transport + 'static>(
     cluster: &LiveCluster<T>,
     now: Timestamp,
 ) -> Result<Vec<Step>, Failure> {
-    let objects = ObjectInputs::for_run(inputs.plan, inputs.release, &inputs.material.api.ca_pem, now)
-        .map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    let objects = ObjectInputs {
+        plan: inputs.plan,
+        release: inputs.release,
+        ca_pem: &inputs.material.api.ca_pem,
+        token: Some(bootstrap_token::first(inputs.plan.name.as_str(), now)),
+    };
     let wanted = desired::cluster::artifacts(inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
     // One question each, all phases at once; a cluster that is only being formed is not asked.

@@ -18,10 +18,10 @@ use crate::graph::{Step, StepGraph};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::{Digest, HostName};
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
-use crate::plan::{Plan, Program, Source};
+use crate::plan::{Plan, Source};
 use crate::release::Release;
 use crate::trust::refresh::fresh_material;
-use crate::{local_files, standing, yaml};
+use crate::{bootstrap_token, local_files, standing, yaml};
 
 /// What can be asked of `render`.
 #[derive(Debug, clap::Args)]
@@ -70,8 +70,8 @@ fn wanted(plan: &Plan, systems: &BTreeMap<HostName, System>, local: &LocalFiles)
         let artifacts = desired::of_host(&inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
         hosts.insert(host.name.clone(), artifacts);
     }
-    let objects = ObjectInputs::for_run(plan, &release, &material.api.ca_pem, now)
-        .map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    let token = Some(bootstrap_token::first(plan.name.as_str(), now));
+    let objects = ObjectInputs { plan, release: &release, ca_pem: &material.api.ca_pem, token };
     let cluster = desired::cluster::artifacts(&inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     Ok(Wanted { hosts, cluster })
 }
@@ -129,7 +129,6 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
             local.digests.insert(desired::programs::upload_file(file, "amd64"), Digest::of(file.to_string_lossy().as_bytes()));
         }
     }
-    let _ = Program::Kubelet;
     let wanted = wanted(plan, &systems, &local)?;
     let mut steps = Vec::new();
     for host in &plan.hosts {

@@ -341,7 +341,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
                 Err(_) => "no answer within 10 s".to_owned(),
             };
             if Instant::now() >= deadline {
-                let mut error = ClusterError::plain(format!("{gate} did not come true within {} s: {seen}", limit.as_secs()));
+                let mut error = ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs()));
                 error.detail = self.logs(gate).await;
                 error.hint = Some("run `slipway apply` again when the cause is mended; it continues where this run stopped".into());
                 return Err(error);

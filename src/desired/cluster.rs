@@ -4,7 +4,11 @@ use serde_json::Value;
 
 use crate::artifact::{Artifact, Object};
 use crate::graph::Gate;
-use crate::kubernetes::objects::{self, ObjectInputs};
+use crate::kubernetes::coredns::coredns;
+use crate::kubernetes::flannel::flannel;
+use crate::kubernetes::kube_proxy::kube_proxy;
+use crate::kubernetes::node_marks::node_marks;
+use crate::kubernetes::objects::{ObjectInputs, cluster_objects};
 use crate::patch::PatchError;
 use crate::phase::Phase;
 use crate::plan::{Cni, Plan};
@@ -20,22 +24,22 @@ pub fn artifacts(inputs: &Inputs<'_>, objects: &ObjectInputs<'_>) -> Result<Vec<
     let wrap = |objects: Vec<Object>| objects.into_iter().map(Artifact::Object).collect::<Vec<_>>();
     let mut addons = Vec::new();
     if plan.core_dns.enabled {
-        addons.extend(objects::coredns(plan, release)?);
+        addons.extend(coredns(plan, release)?);
     }
     if plan.kube_proxy.enabled {
-        addons.extend(objects::kube_proxy(plan, release)?);
+        addons.extend(kube_proxy(plan, release)?);
     }
     let network = match &plan.network.cni {
-        Cni::Flannel { .. } => objects::flannel(plan),
+        Cni::Flannel { .. } => flannel(plan),
         Cni::Manifest { .. } => local.manifests.iter().cloned().map(Object::new).collect(),
         Cni::Bridge { .. } | Cni::None => Vec::new(),
     };
     let nodes = plan.nodes().map(|host| {
         let networks = standing.pod_cidrs.get(&host.name).map_or(&[][..], Vec::as_slice);
-        Artifact::NodeMarks(objects::node_marks(plan, host, release, networks))
+        Artifact::NodeMarks(node_marks(plan, host, release, networks))
     });
     Ok(vec![
-        (Phase::ClusterObjects, wrap(objects::cluster_objects(objects))),
+        (Phase::ClusterObjects, wrap(cluster_objects(objects))),
         (Phase::Network, wrap(network)),
         (Phase::Addons, wrap(addons)),
         (Phase::Nodes, nodes.collect()),

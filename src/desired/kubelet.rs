@@ -39,7 +39,7 @@ pub fn artifacts(
     let drop_in = KubeletDropIn { program: program.to_string(), standalone: !host.is_node(), environment };
     let configuration = kubelet::configuration(plan, host, system, release)?;
     let mut artifacts = vec![
-        Artifact::Directory { path: paths::manifests(), mode: Mode(0o700) },
+        Artifact::Directory { path: paths::manifests_directory(), mode: Mode(0o700) },
         Artifact::Directory { path: paths::kubelet_directory(), mode: Mode(0o700) },
         file(paths::kubelet_configuration(), yaml::write(&configuration)),
         file(paths::kubelet_flags(), kubelet::flags_environment(plan, host, system, release)),

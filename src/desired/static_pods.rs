@@ -30,11 +30,11 @@ fn api_server_inputs() -> Vec<RemotePath> {
     vec![
         paths::ca_certificate(),
         paths::api_server_certificate(),
-        paths::api_server_kubelet_client_certificate(),
+        paths::kubelet_client_certificate(),
         paths::front_proxy_ca_certificate(),
         paths::front_proxy_client_certificate(),
         paths::etcd_ca_certificate(),
-        paths::api_server_etcd_client_certificate(),
+        paths::etcd_client_certificate(),
         paths::service_account_public_key(),
         paths::external_etcd_ca_certificate(),
         paths::external_etcd_client_certificate(),
@@ -102,7 +102,7 @@ fn manifest(
     reads: &[RemotePath],
     pod: impl Fn(&PodInputs<'_>) -> Result<serde_json::Value, PatchError>,
 ) -> Result<Artifact, PatchError> {
-    let files = inputs.trust_files(&host.name);
+    let files = &inputs.trust(&host.name).files;
     let (digest, new) = digest_of(reads, files);
     let text = |digest: &str| {
         let inputs = PodInputs {
