@@ -14,6 +14,12 @@ use crate::artifact::Secret;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
 
+pub mod parse;
+pub mod probe;
+pub mod script;
+pub mod shell;
+pub mod ssh;
+
 /// What a probe looks at. The whole answer comes back in one round trip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeRequest {
