@@ -6,6 +6,7 @@ use crate::artifact::{Artifact, Content};
 use crate::change::{Change, Reason};
 use crate::facts::{FoundFile, FoundKind, System, State};
 use crate::names::{Digest, Mode, RemotePath};
+use crate::transport::records;
 
 /// The changes that make the host as wanted, in the order of the artifacts. `changed` collects
 /// the files that change, over all phases of a host in their order: a unit restarts when one of its
@@ -88,7 +89,8 @@ fn file_difference(path: &RemotePath, mode: Mode, content: &Content, state: &Sta
     let Some(found) = state.files.get(path) else { return Some((Reason::Missing, None)) };
     let FoundKind::File { digest, content: bytes } = &found.kind else { return Some((Reason::Kind, None)) };
     if *digest != Some(content.digest()) {
-        let drift = written(path, state).is_some_and(|written| Some(written) != *digest);
+        let written = records::written(path, state);
+        let drift = !written.is_empty() && !written.iter().any(|written| Some(*written) == *digest);
         let before = bytes
             .as_ref()
             .filter(|_| !content.is_secret())
@@ -97,11 +99,6 @@ fn file_difference(path: &RemotePath, mode: Mode, content: &Content, state: &Sta
         return Some((Reason::Content { found: *digest, drift }, before));
     }
     ownership(found.mode, mode, found.owner).map(|reason| (reason, None))
-}
-
-/// The digest of what slipway last wrote at a path, from its record on the host.
-fn written(path: &RemotePath, state: &State) -> Option<Digest> {
-    crate::transport::records::written(path, state)
 }
 
 fn unit_difference(

@@ -35,7 +35,7 @@ pub struct InitialCluster {
     /// `name=peer URL` of all first members.
     pub members: String,
     /// `new` or `existing`; `None` where the manifest (of kubeadm) does not say.
-    pub state: Option<String>,
+    pub state: Option<&'static str>,
 }
 
 /// Why slipway refuses to plan on these hosts.
@@ -174,7 +174,7 @@ fn etcd_members(
     refusals: &mut Vec<Refusal>,
 ) -> BTreeMap<HostName, InitialCluster> {
     let wanted: Vec<String> = plan.etcd_hosts().map(|host| format!("{}={}", host.name, peer_url(host))).collect();
-    let wanted = InitialCluster { members: wanted.join(","), state: Some("new".into()) };
+    let wanted = InitialCluster { members: wanted.join(","), state: Some("new") };
     let mut members = BTreeMap::new();
     for host in plan.etcd_hosts() {
         let state = facts.get(&host.name).map(|facts| &facts.state);
@@ -209,7 +209,12 @@ fn initial_cluster(manifest: &str) -> Option<InitialCluster> {
     let flag = |name: &str| {
         command.iter().filter_map(Value::as_str).find_map(|argument| argument.strip_prefix(name)).map(str::to_owned)
     };
-    Some(InitialCluster { members: flag("--initial-cluster=")?, state: flag("--initial-cluster-state=") })
+    let state = match flag("--initial-cluster-state=").as_deref() {
+        Some("existing") => Some("existing"),
+        Some(_) => Some("new"),
+        None => None,
+    };
+    Some(InitialCluster { members: flag("--initial-cluster=")?, state })
 }
 
 /// Each node's networks: what the plan says, else what the host noted, else the next free one.

@@ -60,7 +60,7 @@ fn digest_of(inputs: &[RemotePath], files: &[TrustFile]) -> (String, bool) {
     let mut new = false;
     for file in files.iter().filter(|file| inputs.contains(&file.path)) {
         text.push_str(&format!("{}={}\n", file.path, file.content.digest()));
-        new |= file.new;
+        new |= file.content.is_drawn();
     }
     (Digest::of(text).to_string(), new)
 }
@@ -71,7 +71,7 @@ fn digest_of(inputs: &[RemotePath], files: &[TrustFile]) -> (String, bool) {
 /// A patch of the plan does not fit.
 pub fn etcd(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<Artifact>, PatchError> {
     let Some(initial) = inputs.standing.etcd.get(&host.name) else { return Ok(Vec::new()) };
-    let member = EtcdMember { initial_cluster: initial.members.clone(), state: initial.state.clone() };
+    let member = EtcdMember { initial_cluster: initial.members.clone(), state: initial.state };
     let manifest = manifest(inputs, host, paths::etcd_manifest(), &etcd_inputs(), |pod| static_pods::etcd(pod, &member))?;
     let directory = Artifact::Directory { path: inputs.plan.etcd.data_directory.clone(), mode: Mode(0o700) };
     Ok(vec![directory, manifest])

@@ -21,6 +21,7 @@ pub const fn seconds(phase: Phase) -> u64 {
         | Phase::Etcd
         | Phase::ControlPlane
         | Phase::LocalProxy
+        | Phase::Formed
         | Phase::Nodes => 1,
     }
 }

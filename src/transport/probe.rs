@@ -93,6 +93,11 @@ fn files(script: &mut Script, request: &ProbeRequest) {
     packed.extend(["(", "-type", "d", "-o", "-type", "l", "-o", "-type", "f", "-size", "-2049", ")", "-print0"]);
     script.fixed("section tar\n{");
     script.call("timeout 60 find -H \"$@\"", packed);
+    if !request.directories.is_empty() {
+        let mut alone: Vec<&str> = request.directories.iter().map(|path| relative(path.as_str())).collect();
+        alone.extend(["-maxdepth", "0", "-type", "d", "-print0"]);
+        script.call("find -H", alone);
+    }
     script.fixed("} 2>/dev/null |");
     script.fixed(PACK);
     script.fixed("fi");
