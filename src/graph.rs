@@ -292,4 +292,4 @@ impl StepGraph {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

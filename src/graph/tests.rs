@@ -49,8 +49,17 @@ pub(crate) fn file(path: &str) -> Change {
     }
 }
 
+/// A change of an object in the cluster.
+pub(crate) fn object(name: &str) -> Change {
+    let value = serde_json::json!({ "kind": "ConfigMap", "metadata": { "name": name } });
+    Change { artifact: Artifact::Object(crate::artifact::Object::new(value)), reason: Reason::Missing, before: None }
+}
+
+/// A step with one change that suits its target.
 pub(crate) fn step(text: &str) -> Step {
-    Step { changes: vec![file(&format!("/etc/{text}"))], ..Step::empty(id(text)) }
+    let id = id(text);
+    let change = if id.target == Target::Cluster { object(text) } else { file(&format!("/etc/{text}")) };
+    Step { changes: vec![change], ..Step::empty(id) }
 }
 
 /// Steps with one change for everything that may change.

@@ -25,7 +25,7 @@ impl StepGraph {
             self.hosts().len(),
             self.changes()
         );
-        let mut rows = vec![["level", "phase", "after", "changes", "where"].map(str::to_owned)];
+        let mut rows = vec![["level", "phase", "changes", "where", "after"].map(str::to_owned)];
         for rule in RULES {
             let members: Vec<usize> = (0..steps.len()).filter(|&index| steps[index].id.phase == rule.phase).collect();
             let (Some(lowest), Some(highest)) =
@@ -35,7 +35,7 @@ impl StepGraph {
             };
             let level = if lowest == highest { lowest.to_string() } else { format!("{lowest}-{highest}") };
             let changes: usize = members.iter().map(|&index| steps[index].changes.len()).sum();
-            rows.push([level, rule.phase.to_string(), prerequisites(rule.after), changes.to_string(), place(&steps, &members)]);
+            rows.push([level, rule.phase.to_string(), changes.to_string(), place(&steps, &members), prerequisites(rule.after)]);
         }
         text.push_str(&table(&rows));
 
