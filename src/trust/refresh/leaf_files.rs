@@ -1,0 +1,179 @@
+//! A leaf certificate's files: kept as found, or signed now and described for review.
+
+use std::fmt::Write as _;
+
+use super::pairs::ReadyPair;
+use super::{HostMaterial, Issued, PRIVATE, PUBLIC, TrustFile, TrustInputs, TrustLink};
+use crate::artifact::{Content, Secret};
+use crate::facts::State;
+use crate::names::{Mode, RemotePath, Span};
+use crate::phase::Phase;
+use crate::trust::decide::{self, Decision, FoundLeaf, Reason};
+use crate::trust::issue::{Key, Validity};
+use crate::trust::kubeconfig::{self, Credentials};
+use crate::trust::problem::TrustProblem;
+use crate::trust::specification::{ClusterPair, KubeconfigPlace, Leaf, Storage};
+
+/// A leaf whose certificate and key are at hand.
+pub struct SettledLeaf {
+    /// What it is.
+    pub leaf: Leaf,
+    /// The certificate's PEM.
+    pub certificate: Vec<u8>,
+    /// The key's PEM.
+    pub key: Secret,
+    /// What happened to it.
+    change: Change,
+    /// For reviews of a new one: how long it lives.
+    validity: Span,
+}
+
+enum Change {
+    None,
+    Rewritten(Reason),
+    Issued(Reason),
+}
+
+/// Signs what is to be signed.
+pub fn settle(
+    inputs: TrustInputs<'_>,
+    leaf: Leaf,
+    decision: Decision,
+    authority: &ReadyPair,
+    keys: &mut impl Iterator<Item = Key>,
+) -> Result<SettledLeaf, TrustProblem> {
+    let validity = inputs.plan.pki.validity;
+    let found = |leaf: Leaf, found: FoundLeaf, change: Change| SettledLeaf {
+        leaf,
+        certificate: found.certificate_pem,
+        key: found.key,
+        change,
+        validity,
+    };
+    match decision {
+        Decision::Keep(kept) => Ok(found(leaf, kept, Change::None)),
+        Decision::Rewrite(kept, reason) => Ok(found(leaf, kept, Change::Rewritten(reason))),
+        Decision::Issue(reason) => {
+            let key = keys.next().expect("a key was drawn for every leaf to be issued");
+            let signer = authority.signer.as_ref().ok_or(TrustProblem::NotFetched(ClusterPair::Authority(leaf.authority)))?;
+            let certificate = signer
+                .sign(&leaf, &key, Validity { now: inputs.now, length: validity.0 })
+                .map_err(|problem| TrustProblem::Issue { what: format!("{} on {}", leaf.name, leaf.host), problem })?;
+            let change = Change::Issued(reason);
+            Ok(SettledLeaf { leaf, certificate: certificate.into_bytes(), key: key.private, change, validity })
+        }
+    }
+}
+
+/// Adds the leaf's files to those of its host.
+pub fn add(
+    material: &mut HostMaterial,
+    events: &mut Vec<Issued>,
+    settled: &SettledLeaf,
+    authority: &ReadyPair,
+    state: &State,
+) {
+    let leaf = &settled.leaf;
+    let (reason, new_key) = match &settled.change {
+        Change::None => (None, false),
+        Change::Rewritten(reason) => (Some(reason), false),
+        Change::Issued(reason) => (Some(reason), true),
+    };
+    let mut announce = |name: &str, reason: &Reason, new_key: bool| {
+        events.push(Issued { host: Some(leaf.host.clone()), name: name.to_owned(), reason: reason.clone(), new_key });
+    };
+    if let Some(reason) = reason {
+        announce(leaf.name, reason, new_key);
+    }
+    match &leaf.storage {
+        Storage::FilePair { certificate, key } => {
+            material.files.push(file(key, PRIVATE, Content::secret(settled.key.clone(), settled.key_review())));
+            material.files.push(file(certificate, PUBLIC, settled.certificate_content()));
+        }
+        Storage::Kubeconfig(place) => {
+            let description = format!("kubeconfig to {}\n{}", place.server, settled.review());
+            let content = match (&settled.change, state.content(&place.path)) {
+                (Change::None, Some(found)) => Secret::new(found),
+                _ => Secret::new(kubeconfig::write(place, &authority.text, &settled.credentials())),
+            };
+            let content = Content::secret(content, description);
+            material.files.push(file(&place.path, PRIVATE, if new_key { content.drawn() } else { content }));
+        }
+        Storage::KubeletClient { current, issued, kubeconfig } => {
+            if new_key {
+                let both = [&settled.certificate, settled.key.expose()].concat();
+                material.files.push(file(issued, PRIVATE, Content::secret(Secret::new(both), settled.review())));
+                material.links.push(TrustLink { path: current.clone(), target: issued.clone(), phase: Phase::Certificates });
+            }
+            let known = authority.certificate.as_ref().filter(|_| !authority.is_new);
+            let differs = decide::kubelet_kubeconfig(kubeconfig, current, state, known);
+            if let Some(reason) = &differs {
+                announce(kubeconfig.path.file_name(), reason, false);
+            }
+            let found = state.text(&kubeconfig.path).filter(|_| differs.is_none());
+            let content = found.map_or_else(|| kubelet_kubeconfig(kubeconfig, current, leaf, authority), Content::plain);
+            material.files.push(file(&kubeconfig.path, PRIVATE, content));
+        }
+    }
+}
+
+fn file(path: &RemotePath, mode: Mode, content: Content) -> TrustFile {
+    TrustFile { path: path.clone(), mode, content, phase: Phase::Certificates }
+}
+
+/// The kubelet's kubeconfig: no secret, because the key is in another file.
+fn kubelet_kubeconfig(place: &KubeconfigPlace, current: &RemotePath, leaf: &Leaf, authority: &ReadyPair) -> Content {
+    let credentials = Credentials::File(current.clone());
+    let text = kubeconfig::write(place, &authority.text, &credentials);
+    if authority.is_new {
+        let review = kubeconfig::write_review(place, &format!("<new {}>", leaf.authority), &credentials);
+        Content::reviewed(text, review)
+    } else {
+        Content::plain(text)
+    }
+}
+
+impl SettledLeaf {
+    fn credentials(&self) -> Credentials {
+        Credentials::Embedded { certificate: self.certificate.clone(), key: self.key.clone() }
+    }
+
+    fn certificate_content(&self) -> Content {
+        let text = String::from_utf8_lossy(&self.certificate).into_owned();
+        match self.change {
+            Change::None | Change::Rewritten(_) => Content::plain(text),
+            Change::Issued(_) => Content::reviewed(text, self.review()),
+        }
+    }
+
+    fn key_review(&self) -> String {
+        match &self.change {
+            Change::None | Change::Rewritten(_) => format!("the key of {}, kept", self.leaf.name),
+            Change::Issued(reason) => format!("the key of {}, new ({reason})", self.leaf.name),
+        }
+    }
+
+    /// The certificate as a reviewer reads it: what was decided about it, nothing that was drawn.
+    fn review(&self) -> String {
+        let leaf = &self.leaf;
+        let (state, reason) = match &self.change {
+            Change::None => ("kept certificate", None),
+            Change::Rewritten(reason) => ("kept certificate", Some(reason)),
+            Change::Issued(reason) => ("new certificate", Some(reason)),
+        };
+        let mut text = format!("{state} of {}", leaf.subject);
+        if let Some(reason) = reason {
+            write!(text, " ({reason})").expect("writing to a string");
+        }
+        text.push('\n');
+        if matches!(self.change, Change::Issued(_)) {
+            let usages: Vec<String> = leaf.usages.iter().map(ToString::to_string).collect();
+            writeln!(text, "signed by {} for {}", leaf.authority, usages.join(" and ")).expect("writing to a string");
+            for name in &leaf.names {
+                writeln!(text, "valid as {name}").expect("writing to a string");
+            }
+            writeln!(text, "valid for {}", self.validity).expect("writing to a string");
+        }
+        text
+    }
+}

@@ -1,0 +1,161 @@
+//! CA pairs and the service-account pair: made, fetched or only seen, and the files of them.
+
+use std::collections::BTreeMap;
+
+use super::{Issued, PRIVATE, PUBLIC, TrustFile, TrustInputs};
+use crate::artifact::{Content, Secret};
+use crate::names::Digest;
+use crate::phase::Phase;
+use crate::plan::Host;
+use crate::trust::decide::{Decision, Reason};
+use crate::trust::inspect::{self, Certificate};
+use crate::trust::issue::{self, IssueError, Key, Signer, Validity};
+use crate::trust::problem::TrustProblem;
+use crate::trust::specification::{Authority, ClusterPair, Leaf};
+
+/// A pair as far as this run needs it.
+pub struct ReadyPair {
+    /// The file with the certificate(s) or public key.
+    pub text: String,
+    /// The certificate that signs; `None` for the service-account pair.
+    pub certificate: Option<Certificate>,
+    /// Whether it is made in this run.
+    pub is_new: bool,
+    /// The key's file, if it was made or fetched.
+    key: Option<Secret>,
+    /// The CA, ready to sign, if its key was made or fetched.
+    pub signer: Option<Signer>,
+}
+
+impl ReadyPair {
+    /// What a reviewer is shown of the public file.
+    pub fn public_content(&self, pair: ClusterPair) -> Content {
+        if self.is_new {
+            Content::reviewed(self.text.clone(), format!("new {pair}\n"))
+        } else {
+            Content::plain(self.text.clone())
+        }
+    }
+}
+
+/// Makes the pairs that are to be made, and readies those whose keys were fetched.
+pub fn prepare(
+    inputs: TrustInputs<'_>,
+    decisions: &[(Leaf, Decision)],
+    keys: &mut impl Iterator<Item = Key>,
+    events: &mut Vec<Issued>,
+) -> Result<BTreeMap<ClusterPair, ReadyPair>, Vec<TrustProblem>> {
+    let mut pairs = BTreeMap::new();
+    let mut problems = Vec::new();
+    for pair in inputs.survey.pairs.keys().copied() {
+        let must_sign = decisions.iter().any(|(leaf, decision)| {
+            ClusterPair::Authority(leaf.authority) == pair && matches!(decision, Decision::Issue(_))
+        });
+        let ready = if inputs.survey.found(pair).is_some() {
+            ready(inputs, pair, must_sign)
+        } else {
+            events.push(Issued { host: None, name: pair.to_string(), reason: Reason::Missing, new_key: true });
+            make(inputs, pair, &keys.next().expect("a key was drawn for every new pair"))
+        };
+        match ready {
+            Ok(ready) => _ = pairs.insert(pair, ready),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(pairs) } else { Err(problems) }
+}
+
+fn make(inputs: TrustInputs<'_>, pair: ClusterPair, key: &Key) -> Result<ReadyPair, TrustProblem> {
+    let failed = |problem| TrustProblem::Issue { what: pair.to_string(), problem };
+    let ClusterPair::Authority(authority) = pair else {
+        let text = key.public_pem();
+        return Ok(ReadyPair { text, certificate: None, is_new: true, key: Some(key.private.clone()), signer: None });
+    };
+    let validity = Validity { now: inputs.now, length: inputs.plan.pki.ca_validity.0 };
+    let text = issue::certify_authority(authority, inputs.version, key, validity).map_err(failed)?;
+    let certificate = inspect::certificate(text.as_bytes())
+        .map_err(|error| failed(IssueError::Encode(error.to_string())))?;
+    let signer = Signer::load(&certificate, &key.private, inputs.now).map_err(failed)?;
+    let certificate = Some(certificate);
+    Ok(ReadyPair { text, certificate, is_new: true, key: Some(key.private.clone()), signer: Some(signer) })
+}
+
+fn ready(inputs: TrustInputs<'_>, pair: ClusterPair, must_sign: bool) -> Result<ReadyPair, TrustProblem> {
+    let found = inputs.survey.found(pair).expect("the caller saw it");
+    let key = inputs.keys.get(&pair);
+    let mut ready = ReadyPair {
+        text: found.text.clone(),
+        certificate: found.certificate.clone(),
+        is_new: false,
+        key: key.cloned(),
+        signer: None,
+    };
+    let Some(key) = key else {
+        let needed = must_sign || !found.incomplete.is_empty();
+        return if needed { Err(TrustProblem::NotFetched(pair)) } else { Ok(ready) };
+    };
+    let expected = match &found.certificate {
+        Some(certificate) => Ok(certificate.public_key.clone()),
+        None => inspect::public_key(found.text.as_bytes()),
+    };
+    if inspect::public_half(key) != expected {
+        return Err(TrustProblem::KeyMismatch { pair });
+    }
+    if must_sign && let (ClusterPair::Authority(authority), Some(certificate)) = (pair, &found.certificate) {
+        ready.signer = Some(Signer::load(certificate, key, inputs.now).map_err(|problem| sign_problem(authority, problem))?);
+    }
+    Ok(ready)
+}
+
+fn sign_problem(authority: Authority, problem: IssueError) -> TrustProblem {
+    match problem {
+        IssueError::AuthorityExpired { not_after, .. } => TrustProblem::Expired { authority, at: not_after },
+        problem => TrustProblem::Issue { what: authority.to_string(), problem },
+    }
+}
+
+/// The files of all pairs on that host: both halves on keepers, the certificate where it is
+/// only trusted.
+pub fn files(inputs: TrustInputs<'_>, pairs: &BTreeMap<ClusterPair, ReadyPair>, host: &Host) -> Vec<TrustFile> {
+    pairs.iter().flat_map(|(pair, ready)| files_of(inputs, *pair, ready, host)).collect()
+}
+
+fn files_of(inputs: TrustInputs<'_>, pair: ClusterPair, ready: &ReadyPair, host: &Host) -> Vec<TrustFile> {
+    let keeper = pair.is_kept_by(inputs.plan, host);
+    let reader = matches!(pair, ClusterPair::Authority(authority) if authority.is_read_by(inputs.plan, host));
+    let mut files = Vec::new();
+    let incomplete = inputs.survey.found(pair).is_none_or(|found| found.incomplete.contains(&host.name));
+    if keeper
+        && incomplete
+        && let Some(key) = &ready.key
+    {
+        let origin = if ready.is_new { "new".to_owned() } else { "copied from another host".to_owned() };
+        let content = Content::secret(key.clone(), format!("the key of the {pair}, {origin}"));
+        files.push(TrustFile { path: pair.key_path(), mode: PRIVATE, content, phase: Phase::Authority });
+    }
+    if keeper || reader {
+        files.push(TrustFile {
+            path: pair.public_path(),
+            mode: if pair == ClusterPair::ServiceAccount { PRIVATE } else { PUBLIC },
+            content: as_found(inputs, pair, host).unwrap_or_else(|| ready.public_content(pair)),
+            phase: if keeper { Phase::Authority } else { Phase::Certificates },
+        });
+    }
+    files
+}
+
+/// The host's own file, if it means the same: other white space or comments are no difference.
+fn as_found(inputs: TrustInputs<'_>, pair: ClusterPair, host: &Host) -> Option<Content> {
+    let text = inputs.facts.get(&host.name)?.state.text(&pair.public_path())?;
+    let ours = &inputs.survey.found(pair)?.text;
+    let identity = |text: &str| -> Option<Vec<Digest>> {
+        match pair {
+            ClusterPair::Authority(_) => {
+                let all = inspect::certificates(text.as_bytes()).ok()?;
+                Some(all.iter().map(Certificate::fingerprint).collect())
+            }
+            ClusterPair::ServiceAccount => Some(vec![Digest::of(inspect::public_key(text.as_bytes()).ok()?)]),
+        }
+    };
+    (identity(text)? == identity(ours)?).then(|| Content::plain(text))
+}
