@@ -118,7 +118,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ]),
     ("version: 1\nkubernetes: {version: v1.20.2}\nkubeProxy: {mode: nftables}\nhosts: [{name: a, address: 192.0.2.1, roles: [control-plane]}]", &["proxy-mode kubeProxy.mode"]),
     ("coreDns: {image: A, corefile: \"\"}\nruntime: {pauseImage: a b}", &["image-syntax coreDns.image", "corefile-empty coreDns.corefile", "image-syntax runtime.pauseImage"]),
-    ("limits: {parallelHosts: 0, stepTimeout: 0s}\npreflight: {ignore: [Swap on]}", &["out-of-range limits.parallelHosts", "zero-duration limits.stepTimeout", "check-name preflight.ignore"]),
+    ("limits: {parallelHosts: 0, stepTimeout: 0s}\npreflight: {ignore: [sistemd]}", &["out-of-range limits.parallelHosts", "zero-duration limits.stepTimeout", "check-name preflight.ignore"]),
     // Labels and taints.
     ("  - {name: w, address: 192.0.2.12, roles: [worker], labels: {a b: c, a: \"-\", node-role.kubernetes.io/control-plane: \"\"}, taints: [{key: a, effect: NoExecute}, {key: a, effect: NoExecute}]}", &[
         "label-syntax hosts[1].labels[\"a b\"]", "label-syntax hosts[1].labels.a",
