@@ -86,7 +86,9 @@ pub fn ensure_installed(packages: &[&str]) -> Result<()> {
     eprintln!("lab: installing {} on this machine", missing.join(" "));
     let install = || {
         let mut install = command("apt-get", ["install", "-y", "--no-install-recommends"]);
-        install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive");
+        install
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive");
         install
     };
     if !succeeds(&mut install()) {
@@ -176,7 +178,11 @@ pub fn unpack_source(cache: &Cache, package: &str, directory: &Path) -> Result<(
     let sources: String = repositories()?
         .iter()
         .map(|repository| {
-            let Repository { uri, suite, component } = repository;
+            let Repository {
+                uri,
+                suite,
+                component,
+            } = repository;
             format!("deb-src {uri} {suite} {component}\n")
         })
         .collect();
@@ -188,14 +194,19 @@ pub fn unpack_source(cache: &Cache, package: &str, directory: &Path) -> Result<(
             ("Dir::State::lists", "lists"),
             ("Dir::Cache", "cache"),
         ] {
-            apt.arg("-o").arg(format!("{option}={}", state.join(path).display()));
+            apt.arg("-o")
+                .arg(format!("{option}={}", state.join(path).display()));
         }
-        apt.args(["-o", "APT::Sandbox::User=root"]).args(arguments).current_dir(&download);
+        apt.args(["-o", "APT::Sandbox::User=root"])
+            .args(arguments)
+            .current_dir(&download);
         apt
     };
     run(&mut apt(&["update"]))?;
     run(&mut apt(&["source", "--download-only", package])).explain(|| {
-        format!("this machine's apt sources have no source package `{package}`; Debian {RELEASE} has it")
+        format!(
+            "this machine's apt sources have no source package `{package}`; Debian {RELEASE} has it"
+        )
     })?;
     let description = fs::read_dir(&download)
         .explain(|| format!("cannot list {}", download.display()))?
@@ -261,7 +272,9 @@ fn repositories() -> Result<Vec<Repository>> {
 
 fn mirror() -> Result<String> {
     let repositories = repositories()?;
-    let own = repositories.iter().find(|repository| repository.suite == RELEASE);
+    let own = repositories
+        .iter()
+        .find(|repository| repository.suite == RELEASE);
     own.map(|repository| repository.uri.clone()).ok_or_else(|| {
         Error::new(format!(
             "this machine's apt has no repository for Debian {RELEASE}; add one to its sources"
