@@ -7,7 +7,7 @@
 use super::archive::{Image, Layer, add_from_root};
 use super::cache::{Cache, build_once, create_directory, key, read_text, write_file};
 use super::cgroup::Layout;
-use super::command::{command, read, run};
+use super::command::{bound, command, read, run};
 use super::kubernetes::{self, IMAGE_PROGRAMS, architecture};
 use super::packages::{image_root, image_root_key};
 use crate::error::{Error, Explain, Result};
@@ -199,7 +199,7 @@ pub fn import(host_root: &Path, archives: &Path, containerd: &Path) -> Result<()
         done\n\
         ctr --namespace k8s.io images list -q\n\
         kill $server; wait $server || true\n";
-    let mut import = command("systemd-nspawn", ["--quiet", "--register=no"]);
+    let mut import = bound("systemd-nspawn", ["--quiet", "--register=no"]);
     if Layout::detect()?.is_manual() {
         import.arg("--keep-unit");
     }

@@ -5,7 +5,7 @@
 //! behind any mirror and names none itself.
 
 use super::cache::{Cache, build_once, create_directory, key, remove_directory, write_file};
-use super::command::{command, read, run, run_logged, succeeds};
+use super::command::{bound, command, read, run, run_logged, succeeds};
 use crate::error::{Error, Explain, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ fn root(cache: &Cache, title: &str, packages: &[&str]) -> Result<PathBuf> {
         create_directory(&downloads)?;
         let mirror = mirror()?;
         // Its own mount namespace: whatever debootstrap mounts ends with it.
-        let mut debootstrap = command("unshare", ["-m", "--propagation", "private"]);
+        let mut debootstrap = bound("unshare", ["-m", "--propagation", "private"]);
         debootstrap
             .args(["debootstrap", "--variant=minbase"])
             .arg(format!("--include={list}"))
@@ -218,7 +218,7 @@ pub fn unpack_source(cache: &Cache, package: &str, directory: &Path) -> Result<(
         })
         .ok_or_else(|| Error::new(format!("apt downloaded no description of `{package}`")))?;
     remove_directory(directory)?;
-    run(command("dpkg-source", ["-x", "--no-check"])
+    run(command("dpkg-source", ["-x", "--no-check", "--no-copy"])
         .arg(description)
         .arg(directory))
 }
