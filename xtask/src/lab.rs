@@ -86,7 +86,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
     let cache = Cache::locate()?;
     machine::require_root()?;
     match command {
-        Command::Up { names, hosts, options } => {
+        Command::Up {
+            names,
+            hosts,
+            options,
+        } => {
             let names = match names.is_empty() {
                 true => address::default_names(hosts.unwrap_or(5)),
                 false => unique(names),
@@ -97,7 +101,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Reset { names } => hosts::reset(&cache, &unique(names))?,
         Command::Status { json } => status::print(&cache, json)?,
         Command::Paths { json } => status::print_paths(&cache, json)?,
-        Command::Ssh { user, host, command } => return ssh(&cache, &user, &host, &command),
+        Command::Ssh {
+            user,
+            host,
+            command,
+        } => return ssh(&cache, &user, &host, &command),
         Command::PowerOff { host } => hosts::power(&cache, &host, false)?,
         Command::PowerOn { host } => hosts::power(&cache, &host, true)?,
         Command::Kubernetes { version } => {
@@ -126,5 +134,10 @@ fn ssh(cache: &Cache, user: &str, name: &str, command: &[String]) -> Result<Exit
         .args(command)
         .status()
         .explain(|| "cannot start `ssh`".into())?;
-    Ok(ExitCode::from(status.code().and_then(|code| code.try_into().ok()).unwrap_or(255)))
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| code.try_into().ok())
+            .unwrap_or(255),
+    ))
 }

@@ -26,7 +26,10 @@ pub struct Layer {
 impl Layer {
     /// An empty layer with the directories every program expects.
     pub fn new() -> Result<Self> {
-        let mut layer = Self { builder: Builder::new(Vec::new()), present: BTreeSet::new() };
+        let mut layer = Self {
+            builder: Builder::new(Vec::new()),
+            present: BTreeSet::new(),
+        };
         for directory in ["etc", "run", "usr/local/bin", "var/lib", "var/run", "tmp"] {
             layer.directory(Path::new(directory))?;
         }
@@ -39,7 +42,11 @@ impl Layer {
         for part in relative(path).components() {
             above.push(part);
             if self.present.insert(above.clone()) {
-                let mode = if above == Path::new("tmp") { 0o1777 } else { 0o755 };
+                let mode = if above == Path::new("tmp") {
+                    0o1777
+                } else {
+                    0o755
+                };
                 let mut header = header(EntryType::Directory, mode, 0);
                 self.append(&mut header, &above.join(""), &[])?;
             }
@@ -75,7 +82,9 @@ impl Layer {
 
     /// The layer's tar.
     pub fn finish(self) -> Result<Vec<u8>> {
-        self.builder.into_inner().explain(|| "cannot finish an image layer".into())
+        self.builder
+            .into_inner()
+            .explain(|| "cannot finish an image layer".into())
     }
 
     /// Adds the directories above; false when the path itself is there already.
@@ -107,8 +116,10 @@ impl Image<'_> {
     /// Writes the archive; returns where.
     pub fn write(&self, directory: &Path, architecture: &str) -> Result<PathBuf> {
         let digests: Vec<String> = self.layers.iter().map(|layer| sha256(layer)).collect();
-        let identities: Vec<String> =
-            digests.iter().map(|digest| format!("sha256:{digest}")).collect();
+        let identities: Vec<String> = digests
+            .iter()
+            .map(|digest| format!("sha256:{digest}"))
+            .collect();
         let configuration = json!({
             "architecture": architecture,
             "os": "linux",
@@ -118,8 +129,10 @@ impl Image<'_> {
         })
         .to_string();
         let configuration_name = format!("{}.json", sha256(configuration.as_bytes()));
-        let layer_names: Vec<String> =
-            digests.iter().map(|digest| format!("{digest}/layer.tar")).collect();
+        let layer_names: Vec<String> = digests
+            .iter()
+            .map(|digest| format!("{digest}/layer.tar"))
+            .collect();
         let manifest = json!([{
             "Config": configuration_name,
             "RepoTags": [self.reference],
@@ -172,7 +185,11 @@ pub fn add_from_root(layer: &mut Layer, root: &Path, path: &Path) -> Result<()> 
             let parent = walked.parent().unwrap_or(Path::new(""));
             let rest: PathBuf = parts[index + 1..].iter().collect();
             let found = parent.join(&target);
-            let found = if target.is_absolute() { relative(&target).into() } else { found };
+            let found = if target.is_absolute() {
+                relative(&target).into()
+            } else {
+                found
+            };
             next = Some(normal(&found.join(rest)));
             break;
         }
@@ -184,9 +201,11 @@ pub fn add_from_root(layer: &mut Layer, root: &Path, path: &Path) -> Result<()> 
             }
         }
     }
-    Err(Error::new(format!("too many links on the way to {}", path.display())))
+    Err(Error::new(format!(
+        "too many links on the way to {}",
+        path.display()
+    )))
 }
-
 
 /// Takes `..` and `.` out of a relative path.
 fn normal(path: &Path) -> PathBuf {
@@ -228,7 +247,10 @@ mod tests {
     fn names(tar: &[u8]) -> Result<Vec<String>> {
         let mut archive = tar::Archive::new(tar);
         let entries = archive.entries().explain(|| "no tar".into())?;
-        Ok(entries.flatten().map(|entry| String::from_utf8_lossy(&entry.path_bytes()).into_owned()).collect())
+        Ok(entries
+            .flatten()
+            .map(|entry| String::from_utf8_lossy(&entry.path_bytes()).into_owned())
+            .collect())
     }
 
     #[test]
@@ -246,12 +268,19 @@ mod tests {
     #[test]
     fn equal_content_gives_equal_archives() -> Result<()> {
         let directory = std::env::temp_dir().join(format!("lab-archive-{}", std::process::id()));
-        let image = Image { reference: "lab.local/a/tool:1", entrypoint: &["/t"], layers: &[b"one"] };
+        let image = Image {
+            reference: "lab.local/a/tool:1",
+            entrypoint: &["/t"],
+            layers: &[b"one"],
+        };
         let path = image.write(&directory, "amd64")?;
         let first = fs::read(&path).explain(|| "cannot read".into())?;
         image.write(&directory, "amd64")?;
         assert_eq!(first, fs::read(&path).explain(|| "cannot read".into())?);
-        assert_eq!(path.file_name().and_then(|name| name.to_str()), Some("tool_1.tar"));
+        assert_eq!(
+            path.file_name().and_then(|name| name.to_str()),
+            Some("tool_1.tar")
+        );
         assert!(names(&first)?.contains(&"manifest.json".to_string()));
         super::super::cache::remove_directory(&directory)
     }
@@ -269,7 +298,10 @@ mod tests {
         add_from_root(&mut layer, &root, Path::new("/lib/short.so"))?;
         let names = names(&layer.finish()?)?;
         for wanted in ["lib", "usr/lib/short.so", "usr/lib/real.so"] {
-            assert!(names.iter().any(|name| name == wanted), "{wanted} not in {names:?}");
+            assert!(
+                names.iter().any(|name| name == wanted),
+                "{wanted} not in {names:?}"
+            );
         }
         super::super::cache::remove_directory(&root)
     }

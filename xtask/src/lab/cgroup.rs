@@ -75,7 +75,10 @@ impl Layout {
                 let _ = fs::write(group.join("cgroup.clone_children"), "1");
             }
             let _ = fs::write(group.join("memory.use_hierarchy"), "1");
-            write(&group.join("cgroup.procs"), std::process::id().to_string().as_bytes())?;
+            write(
+                &group.join("cgroup.procs"),
+                std::process::id().to_string().as_bytes(),
+            )?;
         }
         Ok(())
     }
@@ -182,7 +185,9 @@ fn parse(mounts: &str, systemd: bool) -> Result<Layout> {
 
 /// The mount options that say which controllers a hierarchy has.
 fn controllers(options: &str) -> String {
-    let general = ["rw", "ro", "relatime", "noatime", "nosuid", "nodev", "noexec", "xattr"];
+    let general = [
+        "rw", "ro", "relatime", "noatime", "nosuid", "nodev", "noexec", "xattr",
+    ];
     let mut names: Vec<&str> = options
         .split(',')
         .filter(|option| !general.contains(option) && !option.starts_with("release_agent"))
@@ -252,7 +257,10 @@ mod tests {
     #[test]
     fn version_2_alone_is_unified() {
         let mounts = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
-        assert!(matches!(parse(mounts, true), Ok(Layout::Unified { systemd: true })));
+        assert!(matches!(
+            parse(mounts, true),
+            Ok(Layout::Unified { systemd: true })
+        ));
         assert!(parse("proc /proc proc rw 0 0\n", true).is_err());
     }
 }

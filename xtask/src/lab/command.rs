@@ -22,6 +22,17 @@ where
     command
 }
 
+/// A command that ends with this program, even when this program is killed.
+pub fn bound<I>(program: &str, arguments: I) -> Command
+where
+    I: IntoIterator,
+    I::Item: AsRef<std::ffi::OsStr>,
+{
+    let mut bound = command("setpriv", ["--pdeathsig", "KILL", program]);
+    bound.args(arguments);
+    bound
+}
+
 /// Runs a command to its end; its output is only shown when it fails.
 pub fn run(command: &mut Command) -> Result<()> {
     checked(command).map(drop)

@@ -93,8 +93,14 @@ fn identify(cache: &Cache, name: &str, root: &Path, all_names: &[String]) -> Res
     let file = |path: &str, text: String| write_file(&root.join(path), text);
     file("etc/hostname", format!("{name}\n"))?;
     let machine = digest(&SHA256, format!("slipway-lab {name}").as_bytes());
-    file("etc/machine-id", format!("{}\n", hexadecimal(&machine.as_ref()[..16])))?;
-    file("etc/hosts", hosts_file(name, all_names.iter().map(String::as_str)))?;
+    file(
+        "etc/machine-id",
+        format!("{}\n", hexadecimal(&machine.as_ref()[..16])),
+    )?;
+    file(
+        "etc/hosts",
+        hosts_file(name, all_names.iter().map(String::as_str)),
+    )?;
     // No name server exists; an empty list makes lookups fail at once.
     file("etc/resolv.conf", String::new())?;
     file(
@@ -110,7 +116,10 @@ fn identify(cache: &Cache, name: &str, root: &Path, all_names: &[String]) -> Res
         "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no\n".into(),
     )?;
     // Lookups of the client's name would wait for a name server.
-    file("etc/ssh/sshd_config.d/lab.conf", "UseDNS no\nMaxStartups 100:30:200\n".into())?;
+    file(
+        "etc/ssh/sshd_config.d/lab.conf",
+        "UseDNS no\nMaxStartups 100:30:200\n".into(),
+    )?;
     let units = root.join("etc/systemd/system");
     create_directory(&units.join("multi-user.target.wants"))?;
     link(
@@ -122,7 +131,11 @@ fn identify(cache: &Cache, name: &str, root: &Path, all_names: &[String]) -> Res
     }
     for (source, target, mode) in [
         (host_key(cache, name), "etc/ssh/ssh_host_ed25519_key", 0o600),
-        (public(&host_key(cache, name)), "etc/ssh/ssh_host_ed25519_key.pub", 0o644),
+        (
+            public(&host_key(cache, name)),
+            "etc/ssh/ssh_host_ed25519_key.pub",
+            0o644,
+        ),
     ] {
         write_file(&root.join(target), read_text(&source)?)?;
         set_mode(&root.join(target), mode)?;

@@ -131,8 +131,12 @@ pub fn become_host(cache: &Cache, name: &str) -> Result<()> {
     layout.mount()?;
     let directory = cache.host(name);
     let part = |name: &str| directory.join(name).display().to_string();
-    let layers: Vec<String> =
-        record.disk.layers.iter().map(|layer| layer.display().to_string()).collect();
+    let layers: Vec<String> = record
+        .disk
+        .layers
+        .iter()
+        .map(|layer| layer.display().to_string())
+        .collect();
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
         layers.join(":"),
@@ -140,10 +144,18 @@ pub fn become_host(cache: &Cache, name: &str) -> Result<()> {
         part("work")
     );
     let root = part("root");
-    run(&mut command("mount", ["-t", "overlay", "overlay", "-o", &options, &root]))?;
+    run(&mut command(
+        "mount",
+        ["-t", "overlay", "overlay", "-o", &options, &root],
+    ))?;
     let mut nspawn = command("systemd-nspawn", ["--boot", "--quiet", "--register=no"]);
     nspawn
-        .args(["--settings=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no"])
+        .args([
+            "--settings=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+        ])
         .args(["--capability=all", "--system-call-filter=@known"])
         .arg(format!("--directory={root}"))
         .arg(format!("--machine={name}"))
@@ -167,7 +179,10 @@ pub fn become_host(cache: &Cache, name: &str) -> Result<()> {
 
 fn replace(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
-    Err(Error::new(format!("cannot start `{program}`: {}", command.exec())))
+    Err(Error::new(format!(
+        "cannot start `{program}`: {}",
+        command.exec()
+    )))
 }
 
 /// Pulls the plug: ends all processes of the host at once.
@@ -218,7 +233,11 @@ pub fn wait(cache: &Cache, name: &str) -> Result<Vec<String>> {
             let lines: Vec<&str> = text.lines().collect();
             return Err(Error::new(format!(
                 "host `{name}` {}; its console is in {}, the end of it:\n{}",
-                if dead { "stopped while booting" } else { "does not answer over SSH" },
+                if dead {
+                    "stopped while booting"
+                } else {
+                    "does not answer over SSH"
+                },
                 console.display(),
                 lines[lines.len().saturating_sub(15)..].join("\n")
             )));
@@ -242,7 +261,10 @@ pub fn wait(cache: &Cache, name: &str) -> Result<Vec<String>> {
             String::from_utf8_lossy(&output.stderr).trim()
         )));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).lines().map(String::from).collect())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(String::from)
+        .collect())
 }
 
 /// An ssh command line to a host; the remote command is still to be added.
@@ -250,8 +272,18 @@ pub fn ssh(cache: &Cache, user: &str, name: &str) -> Command {
     let mut ssh = command("ssh", ["-F", "none", "-i"]);
     ssh.arg(identity_file(cache))
         .arg("-o")
-        .arg(format!("UserKnownHostsFile={}", known_hosts(cache).display()))
-        .args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
+        .arg(format!(
+            "UserKnownHostsFile={}",
+            known_hosts(cache).display()
+        ))
+        .args([
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=10",
+        ])
         .args(["-o", "StrictHostKeyChecking=yes"])
         .arg(format!("{user}@{}", address(name)));
     ssh
@@ -260,7 +292,14 @@ pub fn ssh(cache: &Cache, user: &str, name: &str) -> Command {
 /// Makes the directory that marks a host as being there.
 pub fn create(cache: &Cache, name: &str, disk: Disk) -> Result<()> {
     create_directory(&cache.host(name))?;
-    save(cache, name, &Record { disk, process: None })
+    save(
+        cache,
+        name,
+        &Record {
+            disk,
+            process: None,
+        },
+    )
 }
 
 fn answers(name: &str, milliseconds: u64) -> bool {

@@ -35,8 +35,10 @@ pub fn names(cache: &Cache) -> Result<Vec<String>> {
     }
     let entries =
         fs::read_dir(&directory).explain(|| format!("cannot list {}", directory.display()))?;
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     names.sort();
     Ok(names)
 }
@@ -90,7 +92,11 @@ pub fn reset(cache: &Cache, wanted: &[String]) -> Result<()> {
         host::power_on(cache, name)?;
         ready(cache, name)
     })?;
-    eprintln!("lab: reset {} in {:.1} s", wanted.join(" "), started.elapsed().as_secs_f32());
+    eprintln!(
+        "lab: reset {} in {:.1} s",
+        wanted.join(" "),
+        started.elapsed().as_secs_f32()
+    );
     Ok(())
 }
 
@@ -116,36 +122,57 @@ pub fn down(cache: &Cache, wanted: &[String]) -> Result<()> {
     known.extend(layout.hosts());
     known.sort();
     known.dedup();
-    let chosen = if wanted.is_empty() { known.clone() } else { wanted.to_vec() };
+    let chosen = if wanted.is_empty() {
+        known.clone()
+    } else {
+        wanted.to_vec()
+    };
     each(&chosen, |name| {
         host::power_off(cache, &layout, name)?;
         remove_directory(&cache.host(name))
     })?;
     known.retain(|name| !chosen.contains(name));
     if !known.is_empty() {
-        eprintln!("lab: ended {}; still there: {}", chosen.join(" "), known.join(" "));
+        eprintln!(
+            "lab: ended {}; still there: {}",
+            chosen.join(" "),
+            known.join(" ")
+        );
         return Ok(());
     }
     machine::restore(cache)?;
     let mut left = machine::leftovers(cache);
-    left.extend(layout.hosts().iter().map(|host| format!("control groups of host {host}")));
+    left.extend(
+        layout
+            .hosts()
+            .iter()
+            .map(|host| format!("control groups of host {host}")),
+    );
     if left.is_empty() {
         eprintln!("lab: all ended, nothing left behind");
         return Ok(());
     }
-    Err(Error::new(format!("the lab could not remove everything:\n  {}", left.join("\n  "))))
+    Err(Error::new(format!(
+        "the lab could not remove everything:\n  {}",
+        left.join("\n  ")
+    )))
 }
 
 fn existing(cache: &Cache, name: &str) -> Result<host::Record> {
     host::load(cache, name)?.ok_or_else(|| {
-        Error::new(format!("there is no host `{name}`: boot it with `cargo xtask lab up {name}`"))
+        Error::new(format!(
+            "there is no host `{name}`: boot it with `cargo xtask lab up {name}`"
+        ))
     })
 }
 
 fn ready(cache: &Cache, name: &str) -> Result<()> {
     let failed = host::wait(cache, name)?;
     if !failed.is_empty() {
-        eprintln!("lab: {name} runs, but these units failed: {}", failed.join(" "));
+        eprintln!(
+            "lab: {name} runs, but these units failed: {}",
+            failed.join(" ")
+        );
     }
     Ok(())
 }
@@ -196,8 +223,10 @@ fn introduce(cache: &Cache, before: &[String], now: &[String]) -> Result<()> {
 fn each(names: &[String], action: impl Fn(&str) -> Result<()> + Sync) -> Result<()> {
     let failures: Vec<String> = std::thread::scope(|scope| {
         let action = &action;
-        let threads: Vec<_> =
-            names.iter().map(|name| scope.spawn(move || action(name))).collect();
+        let threads: Vec<_> = names
+            .iter()
+            .map(|name| scope.spawn(move || action(name)))
+            .collect();
         threads
             .into_iter()
             .filter_map(|thread| match thread.join() {

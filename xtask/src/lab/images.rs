@@ -5,9 +5,9 @@
 //! them; the others get the few files they load, cut from a Debian root.
 
 use super::archive::{Image, Layer, add_from_root};
-use super::cache::{Cache, build_once, create_directory, key, read_text};
+use super::cache::{Cache, build_once, create_directory, key, read_text, write_file};
 use super::cgroup::Layout;
-use super::command::{command, read, run};
+use super::command::{bound, command, read, run};
 use super::kubernetes::{self, IMAGE_PROGRAMS, architecture};
 use super::packages::{image_root, image_root_key};
 use crate::error::{Error, Explain, Result};
@@ -16,7 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The source of the small program behind pause, coredns and tool.
-const TOOL_SOURCE: &str = include_str!("../bin/lab-tool.rs");
+const TOOL_SOURCE: [(&str, &str); 2] = [
+    ("main.rs", include_str!("../bin/lab-tool/main.rs")),
+    ("dns.rs", include_str!("../bin/lab-tool/dns.rs")),
+];
 
 /// How images are made: any change here makes new ones, which takes seconds.
 const RECIPE: &str = concat!(include_str!("images.rs"), include_str!("archive.rs"));
@@ -43,7 +46,7 @@ pub fn directory(cache: &Cache, version: &str) -> Result<Option<PathBuf>> {
     let Ok(built) = read_text(&programs.join("key")) else {
         return Ok(None);
     };
-    let digest = key(&[RECIPE, version, &built, &image_root_key(), TOOL_SOURCE]);
+    let digest = key(&[RECIPE, version, &built, &image_root_key(), &tool_key()]);
     Ok(Some(cache.path("images").join(digest)))
 }
 
@@ -53,29 +56,55 @@ pub fn archives(cache: &Cache, version: &str) -> Result<PathBuf> {
     let root = image_root(cache)?;
     let directory = directory(cache, version)?
         .ok_or_else(|| Error::new(format!("Kubernetes {version} was built, but has no key")))?;
-    build_once(&directory, &format!("the images of Kubernetes {version}"), |partial| {
-        let tool = build_tool(cache)?;
-        let write = |reference: &str, entrypoint: &[&str], layers: &[&[u8]]| {
-            Image { reference, entrypoint, layers }.write(partial, architecture()?).map(drop)
-        };
-        for name in IMAGE_PROGRAMS {
-            let own = program_layer(&programs.join(name), name)?;
-            let reference = format!("k8s.gcr.io/{name}:{version}");
-            if name == "kube-proxy" {
-                let below = debian_layer(&root, KUBE_PROXY)?;
-                write(&reference, &[], &[&below, &own])?;
-            } else {
-                write(&reference, &[], &[&own])?;
+    build_once(
+        &directory,
+        &format!("the images of Kubernetes {version}"),
+        |partial| {
+            let tool = build_tool(cache)?;
+            let write = |reference: &str, entrypoint: &[&str], layers: &[&[u8]]| {
+                Image {
+                    reference,
+                    entrypoint,
+                    layers,
+                }
+                .write(partial, architecture()?)
+                .map(drop)
+            };
+            for name in IMAGE_PROGRAMS {
+                let own = program_layer(&programs.join(name), name)?;
+                let reference = format!("k8s.gcr.io/{name}:{version}");
+                if name == "kube-proxy" {
+                    let below = debian_layer(&root, KUBE_PROXY)?;
+                    write(&reference, &[], &[&below, &own])?;
+                } else {
+                    write(&reference, &[], &[&own])?;
+                }
             }
-        }
-        write("k8s.gcr.io/etcd:3.4.13-0", &[], &[&debian_layer(&root, ETCD)?])?;
-        write("lab.local/haproxy:2.6", &[], &[&debian_layer(&root, HAPROXY)?])?;
-        // One layer, three images: the program acts by its first argument.
-        let own = program_layer(&tool, "lab-tool")?;
-        write("k8s.gcr.io/pause:3.2", &["/usr/local/bin/lab-tool", "pause"], &[&own])?;
-        write("k8s.gcr.io/coredns:1.7.0", &["/usr/local/bin/lab-tool", "coredns"], &[&own])?;
-        write("lab.local/tool:1", &["/usr/local/bin/lab-tool"], &[&own])
-    })?;
+            write(
+                "k8s.gcr.io/etcd:3.4.13-0",
+                &[],
+                &[&debian_layer(&root, ETCD)?],
+            )?;
+            write(
+                "lab.local/haproxy:2.6",
+                &[],
+                &[&debian_layer(&root, HAPROXY)?],
+            )?;
+            // One layer, three images: the program acts by its first argument.
+            let own = program_layer(&tool, "lab-tool")?;
+            write(
+                "k8s.gcr.io/pause:3.2",
+                &["/usr/local/bin/lab-tool", "pause"],
+                &[&own],
+            )?;
+            write(
+                "k8s.gcr.io/coredns:1.7.0",
+                &["/usr/local/bin/lab-tool", "coredns"],
+                &[&own],
+            )?;
+            write("lab.local/tool:1", &["/usr/local/bin/lab-tool"], &[&own])
+        },
+    )?;
     Ok(directory)
 }
 
@@ -84,16 +113,33 @@ pub fn archives(cache: &Cache, version: &str) -> Result<PathBuf> {
 /// Called directly: a different target feature would make Cargo build
 /// everything again.
 fn build_tool(cache: &Cache) -> Result<PathBuf> {
-    let directory = cache.path("tool").join(key(&[TOOL_SOURCE, RECIPE]));
-    build_once(&directory, "the small program of the lab's images", |partial| {
-        let source = partial.join("lab-tool.rs");
-        super::cache::write_file(&source, TOOL_SOURCE)?;
-        let options =
-            ["--edition=2024", "-Copt-level=2", "-Cpanic=abort", "-Cstrip=symbols", "-Ctarget-feature=+crt-static"];
-        let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-        run(command(&compiler, options).arg("-o").arg(partial.join("lab-tool")).arg(&source))
-    })?;
+    let directory = cache.path("tool").join(tool_key());
+    build_once(
+        &directory,
+        "the small program of the lab's images",
+        |partial| {
+            for (name, text) in TOOL_SOURCE {
+                write_file(&partial.join(name), text)?;
+            }
+            let options = [
+                "--edition=2024",
+                "-Copt-level=2",
+                "-Cpanic=abort",
+                "-Cstrip=symbols",
+                "-Ctarget-feature=+crt-static",
+            ];
+            let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+            run(command(&compiler, options)
+                .arg("-o")
+                .arg(partial.join("lab-tool"))
+                .arg(partial.join("main.rs")))
+        },
+    )?;
     Ok(directory.join("lab-tool"))
+}
+
+fn tool_key() -> String {
+    key(&[TOOL_SOURCE[0].1, TOOL_SOURCE[1].1, RECIPE])
 }
 
 fn program_layer(program: &Path, name: &str) -> Result<Vec<u8>> {
@@ -120,7 +166,9 @@ fn debian_layer(root: &Path, programs: &[&str]) -> Result<Vec<u8>> {
     ldd.arg("ldd").args(&loading);
     // A static program makes ldd fail; what it says about the others is right.
     let libraries = ldd.output().explain(|| "cannot start `chroot`".into())?;
-    wanted.extend(loaded_libraries(&String::from_utf8_lossy(&libraries.stdout)));
+    wanted.extend(loaded_libraries(&String::from_utf8_lossy(
+        &libraries.stdout,
+    )));
     wanted.extend(loading);
     for path in &wanted {
         add_from_root(&mut layer, root, path)?;
@@ -151,17 +199,30 @@ pub fn import(host_root: &Path, archives: &Path, containerd: &Path) -> Result<()
         done\n\
         ctr --namespace k8s.io images list -q\n\
         kill $server; wait $server || true\n";
-    let mut import = command("systemd-nspawn", ["--quiet", "--register=no"]);
+    let mut import = bound("systemd-nspawn", ["--quiet", "--register=no"]);
     if Layout::detect()?.is_manual() {
         import.arg("--keep-unit");
     }
     import
-        .args(["--settings=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no"])
-        .args(["--capability=all", "--as-pid2", "--volatile=overlay", "--private-network"])
+        .args([
+            "--settings=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+        ])
+        .args([
+            "--capability=all",
+            "--as-pid2",
+            "--volatile=overlay",
+            "--private-network",
+        ])
         .env("SYSTEMD_NSPAWN_LOCK", "0")
         .args(["--machine=slipway-lab-import", "--tmpfs=/tmp", "--pipe"])
         .arg(format!("--directory={}", host_root.display()))
-        .arg(format!("--bind={}:/var/lib/containerd", containerd.display()))
+        .arg(format!(
+            "--bind={}:/var/lib/containerd",
+            containerd.display()
+        ))
         .arg(format!("--bind-ro={}:/run/archives", archives.display()))
         .args(["/bin/sh", "-c", script]);
     read(&mut import).map(drop)
@@ -175,7 +236,9 @@ mod tests {
     fn libraries_are_read_from_what_ldd_says() {
         let text = "/usr/bin/etcd:\n\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/a/libc.so.6 (0x2)\n\
             \t/lib64/ld.so (0x3)\n/bin/sh:\n\tnot a dynamic executable\n";
-        let wanted: Vec<PathBuf> = ["/lib/a/libc.so.6", "/lib64/ld.so"].map(PathBuf::from).into();
+        let wanted: Vec<PathBuf> = ["/lib/a/libc.so.6", "/lib64/ld.so"]
+            .map(PathBuf::from)
+            .into();
         assert_eq!(loaded_libraries(text), wanted);
     }
 }

@@ -64,5 +64,9 @@ fn generate(path: &Path, comment: &str) -> Result<()> {
         return Ok(());
     }
     let _ = fs::remove_file(path);
-    run(command("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"]).arg(path))
+    run(command(
+        "ssh-keygen",
+        ["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"],
+    )
+    .arg(path))
 }

@@ -20,8 +20,12 @@ pub const SOURCE_VERSION: &str = "v1.20.2";
 pub const HOST_PROGRAMS: [&str; 3] = ["kubelet", "kubeadm", "kubectl"];
 
 /// What runs in containers.
-pub const IMAGE_PROGRAMS: [&str; 4] =
-    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+pub const IMAGE_PROGRAMS: [&str; 4] = [
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kube-proxy",
+];
 
 /// A stand-in for crictl, which kubeadm needs and Debian 12 does not have.
 const CRICTL: &str = include_str!("crictl.sh");
@@ -36,7 +40,10 @@ pub fn directory(cache: &Cache, version: &str) -> PathBuf {
 
 /// All versions that are built.
 pub fn versions(cache: &Cache) -> Vec<String> {
-    let entries = fs::read_dir(cache.path("kubernetes")).into_iter().flatten().flatten();
+    let entries = fs::read_dir(cache.path("kubernetes"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut versions: Vec<String> = entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| parse(name).is_ok())
@@ -90,19 +97,25 @@ pub fn programs(cache: &Cache, version: &str) -> Result<PathBuf> {
 /// A layer of its own: a host that replaces them changes only its own disk.
 pub fn host_layer(cache: &Cache, version: &str) -> Result<PathBuf> {
     let programs = programs(cache, version)?;
-    let layer = cache.path("layers").join(key(&[version, BUILD_VERSION, CRICTL]));
-    build_once(&layer, &format!("a layer with Kubernetes {version}"), |partial| {
-        let target = partial.join("usr/bin");
-        create_directory(&target)?;
-        for name in HOST_PROGRAMS {
-            fs::hard_link(programs.join(name), target.join(name))
-                .explain(|| format!("cannot link {name} into {}", target.display()))?;
-        }
-        let crictl = target.join("crictl");
-        write_file(&crictl, CRICTL)?;
-        fs::set_permissions(&crictl, fs::Permissions::from_mode(0o755))
-            .explain(|| "cannot make crictl a program".into())
-    })?;
+    let layer = cache
+        .path("layers")
+        .join(key(&[version, BUILD_VERSION, CRICTL]));
+    build_once(
+        &layer,
+        &format!("a layer with Kubernetes {version}"),
+        |partial| {
+            let target = partial.join("usr/bin");
+            create_directory(&target)?;
+            for name in HOST_PROGRAMS {
+                fs::hard_link(programs.join(name), target.join(name))
+                    .explain(|| format!("cannot link {name} into {}", target.display()))?;
+            }
+            let crictl = target.join("crictl");
+            write_file(&crictl, CRICTL)?;
+            fs::set_permissions(&crictl, fs::Permissions::from_mode(0o755))
+                .explain(|| "cannot make crictl a program".into())
+        },
+    )?;
     Ok(layer)
 }
 
@@ -111,15 +124,19 @@ pub fn architecture() -> Result<&'static str> {
     match std::env::consts::ARCH {
         "x86_64" => Ok("amd64"),
         "aarch64" => Ok("arm64"),
-        other => Err(Error::new(format!("the lab cannot build Kubernetes for {other}"))),
+        other => Err(Error::new(format!(
+            "the lab cannot build Kubernetes for {other}"
+        ))),
     }
 }
 
 /// The minor version; only releases of the one source we have can be stamped.
 fn parse(version: &str) -> Result<u8> {
-    let numbers: Option<Vec<u8>> = version
-        .strip_prefix('v')
-        .map(|rest| rest.split('.').map_while(|number| number.parse().ok()).collect());
+    let numbers: Option<Vec<u8>> = version.strip_prefix('v').map(|rest| {
+        rest.split('.')
+            .map_while(|number| number.parse().ok())
+            .collect()
+    });
     match numbers.as_deref() {
         Some([1, 20, patch]) if version == format!("v1.20.{patch}") => Ok(20),
         _ => Err(Error::new(format!(
@@ -152,15 +169,23 @@ fn repair_reflect2(tree: &Path) -> Result<()> {
     let package = "golang-github-modern-go-reflect2-dev";
     let list = read(&mut command("dpkg-query", ["-L", package]))?;
     let is_code = |path: &Path| {
-        path.extension().is_some_and(|extension| extension == "go" || extension == "s")
+        path.extension()
+            .is_some_and(|extension| extension == "go" || extension == "s")
     };
     let entries =
         fs::read_dir(&vendored).explain(|| format!("cannot list {}", vendored.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_code(path)) {
+    for path in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| is_code(path))
+    {
         fs::remove_file(&path).explain(|| format!("cannot remove {}", path.display()))?;
     }
     for path in list.lines().map(Path::new).filter(|path| is_code(path)) {
-        write_file(&vendored.join(path.file_name().unwrap_or_default()), read_text(path)?)?;
+        write_file(
+            &vendored.join(path.file_name().unwrap_or_default()),
+            read_text(path)?,
+        )?;
     }
     Ok(())
 }
@@ -173,7 +198,14 @@ mod tests {
     fn only_releases_of_the_source_are_accepted() {
         assert!(parse("v1.20.2").is_ok());
         assert!(parse("v1.20.15").is_ok());
-        for version in ["1.20.2", "v1.20", "v1.20.2-rc.1", "v1.21.0", "v1.20.02", "tree"] {
+        for version in [
+            "1.20.2",
+            "v1.20",
+            "v1.20.2-rc.1",
+            "v1.21.0",
+            "v1.20.02",
+            "tree",
+        ] {
             assert!(parse(version).is_err(), "{version}");
         }
     }

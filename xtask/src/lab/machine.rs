@@ -54,7 +54,10 @@ pub fn prepare(cache: &Cache) -> Result<()> {
             }
         }
         let text = serde_json::to_string_pretty(&old).explain(|| "cannot save settings".into())?;
-        write_file(&saved, text)?;
+        // In one step: half a file would be worse than none.
+        let fresh = saved.with_extension("new");
+        write_file(&fresh, text)?;
+        fs::rename(&fresh, &saved).explain(|| "cannot save the kernel settings".into())?;
     }
     for (name, wanted, at_least) in SETTINGS {
         let Ok(now) = fs::read_to_string(setting(name)) else {
@@ -72,7 +75,10 @@ pub fn prepare(cache: &Cache) -> Result<()> {
         run(command("ip", ["link", "add", "name", BRIDGE]).args(no_delay))?;
     }
     let address = format!("{GATEWAY}/{PREFIX_LENGTH}");
-    run(&mut command("ip", ["address", "replace", &address, "dev", BRIDGE]))?;
+    run(&mut command(
+        "ip",
+        ["address", "replace", &address, "dev", BRIDGE],
+    ))?;
     run(&mut command("ip", ["link", "set", BRIDGE, "up"]))
 }
 
@@ -112,7 +118,10 @@ pub fn leftovers(cache: &Cache) -> Vec<String> {
         }
     }
     if saved_settings(cache).exists() {
-        found.push(format!("kernel settings not put back: {}", saved_settings(cache).display()));
+        found.push(format!(
+            "kernel settings not put back: {}",
+            saved_settings(cache).display()
+        ));
     }
     found
 }
@@ -134,11 +143,23 @@ pub fn module_layer(cache: &Cache) -> Result<Option<PathBuf>> {
         create_directory(&directory)?;
         let evidence = [
             ("overlay", "fs/overlayfs/overlay.ko", "/sys/module/overlay"),
-            ("br_netfilter", "net/bridge/br_netfilter.ko", "/proc/sys/net/bridge"),
+            (
+                "br_netfilter",
+                "net/bridge/br_netfilter.ko",
+                "/proc/sys/net/bridge",
+            ),
             ("bridge", "net/bridge/bridge.ko", "/sys/module/bridge"),
-            ("nf_conntrack", "net/netfilter/nf_conntrack.ko", "/sys/module/nf_conntrack"),
+            (
+                "nf_conntrack",
+                "net/netfilter/nf_conntrack.ko",
+                "/sys/module/nf_conntrack",
+            ),
             ("vxlan", "drivers/net/vxlan/vxlan.ko", "/sys/module/vxlan"),
-            ("ip_set", "net/netfilter/ipset/ip_set.ko", "/sys/module/ip_set"),
+            (
+                "ip_set",
+                "net/netfilter/ipset/ip_set.ko",
+                "/sys/module/ip_set",
+            ),
             ("ip_vs", "net/netfilter/ipvs/ip_vs.ko", "/sys/module/ip_vs"),
         ];
         let list: String = evidence

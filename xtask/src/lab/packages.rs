@@ -5,7 +5,7 @@
 //! behind any mirror and names none itself.
 
 use super::cache::{Cache, build_once, create_directory, key, remove_directory, write_file};
-use super::command::{command, read, run, run_logged, succeeds};
+use super::command::{bound, command, read, run, run_logged, succeeds};
 use crate::error::{Error, Explain, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,9 @@ pub fn ensure_installed(packages: &[&str]) -> Result<()> {
     eprintln!("lab: installing {} on this machine", missing.join(" "));
     let install = || {
         let mut install = command("apt-get", ["install", "-y", "--no-install-recommends"]);
-        install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive");
+        install
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive");
         install
     };
     if !succeeds(&mut install()) {
@@ -128,7 +130,7 @@ fn root(cache: &Cache, title: &str, packages: &[&str]) -> Result<PathBuf> {
         create_directory(&downloads)?;
         let mirror = mirror()?;
         // Its own mount namespace: whatever debootstrap mounts ends with it.
-        let mut debootstrap = command("unshare", ["-m", "--propagation", "private"]);
+        let mut debootstrap = bound("unshare", ["-m", "--propagation", "private"]);
         debootstrap
             .args(["debootstrap", "--variant=minbase"])
             .arg(format!("--include={list}"))
@@ -176,7 +178,11 @@ pub fn unpack_source(cache: &Cache, package: &str, directory: &Path) -> Result<(
     let sources: String = repositories()?
         .iter()
         .map(|repository| {
-            let Repository { uri, suite, component } = repository;
+            let Repository {
+                uri,
+                suite,
+                component,
+            } = repository;
             format!("deb-src {uri} {suite} {component}\n")
         })
         .collect();
@@ -188,14 +194,19 @@ pub fn unpack_source(cache: &Cache, package: &str, directory: &Path) -> Result<(
             ("Dir::State::lists", "lists"),
             ("Dir::Cache", "cache"),
         ] {
-            apt.arg("-o").arg(format!("{option}={}", state.join(path).display()));
+            apt.arg("-o")
+                .arg(format!("{option}={}", state.join(path).display()));
         }
-        apt.args(["-o", "APT::Sandbox::User=root"]).args(arguments).current_dir(&download);
+        apt.args(["-o", "APT::Sandbox::User=root"])
+            .args(arguments)
+            .current_dir(&download);
         apt
     };
     run(&mut apt(&["update"]))?;
     run(&mut apt(&["source", "--download-only", package])).explain(|| {
-        format!("this machine's apt sources have no source package `{package}`; Debian {RELEASE} has it")
+        format!(
+            "this machine's apt sources have no source package `{package}`; Debian {RELEASE} has it"
+        )
     })?;
     let description = fs::read_dir(&download)
         .explain(|| format!("cannot list {}", download.display()))?
@@ -207,7 +218,7 @@ pub fn unpack_source(cache: &Cache, package: &str, directory: &Path) -> Result<(
         })
         .ok_or_else(|| Error::new(format!("apt downloaded no description of `{package}`")))?;
     remove_directory(directory)?;
-    run(command("dpkg-source", ["-x", "--no-check"])
+    run(command("dpkg-source", ["-x", "--no-check", "--no-copy"])
         .arg(description)
         .arg(directory))
 }
@@ -261,7 +272,9 @@ fn repositories() -> Result<Vec<Repository>> {
 
 fn mirror() -> Result<String> {
     let repositories = repositories()?;
-    let own = repositories.iter().find(|repository| repository.suite == RELEASE);
+    let own = repositories
+        .iter()
+        .find(|repository| repository.suite == RELEASE);
     own.map(|repository| repository.uri.clone()).ok_or_else(|| {
         Error::new(format!(
             "this machine's apt has no repository for Debian {RELEASE}; add one to its sources"

@@ -12,10 +12,19 @@ use std::path::PathBuf;
 pub fn template(cache: &Cache, version: &str) -> Result<PathBuf> {
     let archives = images::archives(cache, version)?;
     let root = packages::host_root(cache)?;
-    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let directory = cache.path("preload").join(key(&[name(&archives), name(&root)]));
-    build_once(&directory, &format!("a containerd with the images of {version}"), |partial| {
-        images::import(&root, &archives, partial)
-    })?;
+    let name = |path: &PathBuf| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    let directory = cache
+        .path("preload")
+        .join(key(&[name(&archives), name(&root)]));
+    build_once(
+        &directory,
+        &format!("a containerd with the images of {version}"),
+        |partial| images::import(&root, &archives, partial),
+    )?;
     Ok(directory)
 }

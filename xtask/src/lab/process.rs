@@ -63,7 +63,11 @@ pub fn descendants(id: u32) -> Vec<u32> {
     let mut next = 0;
     while next < found.len() {
         let parent = found[next];
-        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(process, _)| *process));
+        found.extend(
+            all.iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(process, _)| *process),
+        );
         next += 1;
     }
     found.reverse();
@@ -84,7 +88,10 @@ mod tests {
     fn this_process_lives_and_its_id_alone_is_not_enough() -> Result<()> {
         let own = Process::of(std::process::id())?;
         assert!(own.lives());
-        let other = Process { start_time: own.start_time + 1, ..own };
+        let other = Process {
+            start_time: own.start_time + 1,
+            ..own
+        };
         assert!(!other.lives());
         Ok(())
     }

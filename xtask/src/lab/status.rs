@@ -72,8 +72,16 @@ pub fn collect(cache: &Cache) -> Result<Status> {
             })
         })
         .collect::<Result<Vec<HostStatus>>>()?;
-    let network = Network { bridge: BRIDGE, gateway: GATEWAY, prefix_length: PREFIX_LENGTH };
-    Ok(Status { hosts, network, paths: paths(cache)? })
+    let network = Network {
+        bridge: BRIDGE,
+        gateway: GATEWAY,
+        prefix_length: PREFIX_LENGTH,
+    };
+    Ok(Status {
+        hosts,
+        network,
+        paths: paths(cache)?,
+    })
 }
 
 /// Lists what the cache holds.
@@ -90,7 +98,11 @@ pub fn paths(cache: &Cache) -> Result<Paths> {
         users: keys::USERS,
         port: 22,
     };
-    Ok(Paths { cache: cache.path(""), ssh, kubernetes })
+    Ok(Paths {
+        cache: cache.path(""),
+        ssh,
+        kubernetes,
+    })
 }
 
 /// Prints the status for people or for programs.
