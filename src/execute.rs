@@ -47,7 +47,11 @@ enum Progress {
 
 /// Carries the graph out. `on_event` hears everything in order. Returns when nothing runs any
 /// more: everything is done, what is left is blocked, or the operator stopped the run.
-pub async fn execute<T, C, B>(graph: &StepGraph, execution: &Execution<'_, T, C, B>, on_event: impl FnMut(&Event)) -> Report
+pub async fn execute<T, C, B>(
+    graph: &StepGraph,
+    execution: &Execution<'_, T, C, B>,
+    on_event: impl FnMut(&Event),
+) -> Report
 where
     T: Transport,
     C: Cluster,
@@ -79,7 +83,7 @@ where
                     let _ = sender.send((step.id.clone(), progress));
                 };
                 let work = AssertUnwindSafe(step::carry_out(step, execution, progress)).catch_unwind();
-                let result = work.await.unwrap_or_else(|panic| Err(step::panicked(step, &*panic)));
+                let result = work.await.unwrap_or_else(|panic| Err(Box::new(step::panicked(step, &*panic))));
                 (id, result, begun.elapsed())
             });
         }
@@ -112,7 +116,8 @@ where
     for id in run.frontier.unfinished() {
         run.tell(Event::StepFinished { step: id, outcome: Outcome::Cancelled, elapsed: Duration::ZERO });
     }
-    let round_trips = graph.hosts().into_iter().map(|host| (host.clone(), execution.transport.round_trips(&host))).collect();
+    let round_trips =
+        graph.hosts().into_iter().map(|host| (host.clone(), execution.transport.round_trips(&host))).collect();
     let longest_path = run.report.measured_path(graph);
     run.tell(Event::RunFinished { elapsed: started.elapsed(), round_trips, longest_path });
     run.report
@@ -156,16 +161,18 @@ impl<E: FnMut(&Event)> Run<'_, E> {
                 let Some(change) = step.changes.get(*index) else { return };
                 Event::ChangeDone { step: id, done: index + 1, of: step.changes.len(), artifact: change.artifact.id() }
             }
-            Progress::Waiting => Event::Waiting { step: id, gates: step.gates.iter().map(ToString::to_string).collect() },
+            Progress::Waiting => {
+                Event::Waiting { step: id, gates: step.gates.iter().map(ToString::to_string).collect() }
+            }
         };
         self.tell(event);
     }
 
-    fn finished(&mut self, id: &StepId, result: Result<usize, StepFailure>, elapsed: Duration) {
+    fn finished(&mut self, id: &StepId, result: Result<usize, Box<StepFailure>>, elapsed: Duration) {
         let blocked = self.frontier.finish(id, result.is_ok());
         let outcome = match result {
             Ok(changes) => Outcome::Changed { changes },
-            Err(failure) => Outcome::Failed(Box::new(failure)),
+            Err(failure) => Outcome::Failed(failure),
         };
         self.tell(Event::StepFinished { step: id.clone(), outcome, elapsed });
         self.block(blocked, id);
@@ -173,7 +180,11 @@ impl<E: FnMut(&Event)> Run<'_, E> {
 
     fn block(&mut self, steps: Vec<StepId>, by: &StepId) {
         for step in steps {
-            self.tell(Event::StepFinished { step, outcome: Outcome::Blocked { by: by.clone() }, elapsed: Duration::ZERO });
+            self.tell(Event::StepFinished {
+                step,
+                outcome: Outcome::Blocked { by: by.clone() },
+                elapsed: Duration::ZERO,
+            });
         }
     }
 

@@ -185,7 +185,9 @@ impl StepGraph {
         };
         let disrupted: BTreeSet<&Target> = self
             .steps()
-            .filter(|step| self.stage == Stage::Living && waves::is_disruptive(step.id.phase) && !step.changes.is_empty())
+            .filter(|step| {
+                self.stage == Stage::Living && waves::is_disruptive(step.id.phase) && !step.changes.is_empty()
+            })
             .filter(|step| chosen(&step.id))
             .map(|step| &step.id.target)
             .collect();
@@ -226,7 +228,10 @@ impl StepGraph {
         }
         Shape::new(
             self.graph.node_count(),
-            self.graph.raw_edges().iter().map(|edge| (position[edge.source().index()], position[edge.target().index()])),
+            self.graph
+                .raw_edges()
+                .iter()
+                .map(|edge| (position[edge.source().index()], position[edge.target().index()])),
         )
     }
 
@@ -285,7 +290,8 @@ impl StepGraph {
         }
         (0..steps.len())
             .map(|index| {
-                selected[index] && (changes[index] || (!steps[index].gates.is_empty() && (before[index] || after[index])))
+                selected[index]
+                    && (changes[index] || (!steps[index].gates.is_empty() && (before[index] || after[index])))
             })
             .collect()
     }

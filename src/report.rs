@@ -225,7 +225,8 @@ impl Report {
     /// Whether everything that was selected is as wanted now.
     #[must_use]
     pub fn succeeded(&self) -> bool {
-        let good = |outcome: &Outcome| matches!(outcome, Outcome::UpToDate | Outcome::Changed { .. } | Outcome::NotSelected);
+        let good =
+            |outcome: &Outcome| matches!(outcome, Outcome::UpToDate | Outcome::Changed { .. } | Outcome::NotSelected);
         self.steps.values().all(|record| good(&record.outcome))
     }
 

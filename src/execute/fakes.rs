@@ -61,7 +61,12 @@ pub(super) fn bundle(step: &Step) -> Bundle {
 }
 
 impl Transport for FakeTransport {
-    async fn apply(&self, host: &HostName, bundle: &Bundle, progress: impl Fn(usize) + Send + Sync) -> Result<(), ApplyError> {
+    async fn apply(
+        &self,
+        host: &HostName,
+        bundle: &Bundle,
+        progress: impl Fn(usize) + Send + Sync,
+    ) -> Result<(), ApplyError> {
         let name = bundle.step.clone();
         {
             let mut log = self.log.lock().unwrap();

@@ -79,7 +79,9 @@ impl Frontier {
         let mut nodes = Vec::with_capacity(shape.len());
         for ((index, step), relevant) in graph.steps().enumerate().zip(graph.relevant()) {
             let member = match &step.id.target {
-                Target::Host(host) if guarded && graph.etcd_hosts().contains(host) && waves::is_unsettled(step.id.phase) => {
+                Target::Host(host)
+                    if guarded && graph.etcd_hosts().contains(host) && waves::is_unsettled(step.id.phase) =>
+                {
                     Some(host.clone())
                 }
                 _ => None,
@@ -89,7 +91,10 @@ impl Frontier {
                 state: State::Waiting,
                 relevant,
                 uploads: step.uploads(),
-                disrupts: member.is_some() && relevant && waves::is_disruptive(step.id.phase) && !step.changes.is_empty(),
+                disrupts: member.is_some()
+                    && relevant
+                    && waves::is_disruptive(step.id.phase)
+                    && !step.changes.is_empty(),
                 member,
                 remaining: remaining[index],
                 missing: shape.parents[index].len(),
@@ -171,7 +176,8 @@ impl Frontier {
         let holder = self.disrupted.clone()?;
         let &key = self.ready.iter().find(|key| !self.quorum_allows(&self.nodes[key.1]))?;
         self.ready.remove(&key);
-        let failed = self.nodes.iter().find(|node| node.state == State::Failed && node.member.as_ref() == Some(&holder));
+        let failed =
+            self.nodes.iter().find(|node| node.state == State::Failed && node.member.as_ref() == Some(&holder));
         // A step outside the unsettled phases may have failed and blocked the member's own steps.
         let failed = failed.map(|node| node.id.clone()).or_else(|| self.blocker(&holder));
         let node = &mut self.nodes[key.1];
@@ -184,7 +190,9 @@ impl Frontier {
     /// The failed step before a blocked step of that member.
     fn blocker(&self, holder: &HostName) -> Option<StepId> {
         let mut queue: Vec<usize> = (0..self.nodes.len())
-            .filter(|&index| self.nodes[index].state == State::Blocked && self.nodes[index].member.as_ref() == Some(holder))
+            .filter(|&index| {
+                self.nodes[index].state == State::Blocked && self.nodes[index].member.as_ref() == Some(holder)
+            })
             .collect();
         let mut seen = BTreeSet::new();
         while let Some(index) = queue.pop() {
@@ -243,7 +251,11 @@ impl Frontier {
                 queue.extend(&self.shape.children[next]);
             }
         }
-        blocked.into_iter().filter(|&index| self.nodes[index].relevant).map(|index| self.nodes[index].id.clone()).collect()
+        blocked
+            .into_iter()
+            .filter(|&index| self.nodes[index].relevant)
+            .map(|index| self.nodes[index].id.clone())
+            .collect()
     }
 }
 

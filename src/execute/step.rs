@@ -30,7 +30,7 @@ pub(super) async fn carry_out<T, C, B>(
     step: &Step,
     execution: &Execution<'_, T, C, B>,
     progress: impl Fn(Progress) + Send + Sync,
-) -> Result<usize, StepFailure>
+) -> Result<usize, Box<StepFailure>>
 where
     T: Transport,
     C: Cluster,
@@ -40,7 +40,10 @@ where
         (0..step.changes.len()).partition(|&index| is_in_cluster(&step.changes[index]));
     if !on_host.is_empty() {
         let Target::Host(host) = &step.id.target else {
-            return Err(failure(step, "a step of the cluster has changes of a host; this is a bug in slipway"));
+            return Err(Box::new(failure(
+                step,
+                "a step of the cluster has changes of a host; this is a bug in slipway",
+            )));
         };
         change_host(step, host, &on_host, execution, &progress).await?;
     }
@@ -67,7 +70,7 @@ async fn change_host<T, C, B>(
     indices: &[usize],
     execution: &Execution<'_, T, C, B>,
     progress: &(impl Fn(Progress) + Send + Sync),
-) -> Result<(), StepFailure>
+) -> Result<(), Box<StepFailure>>
 where
     T: Transport,
     B: Fn(&Step) -> Bundle + Sync,
@@ -86,15 +89,19 @@ where
     let limit = bundle.timeout.max(execution.limits.step_timeout.0).saturating_add(GRACE);
     match timeout(limit, execution.transport.apply(host, &bundle, done)).await {
         Ok(result) => result.map_err(|error| host_failure(step, indices, error)),
-        Err(_) => Err(StepFailure {
+        Err(_) => Err(Box::new(StepFailure {
             status: Some(TIMED_OUT),
             hint: hint(TIMED_OUT, ""),
             ..failure(step, "the host did not answer in time")
-        }),
+        })),
     }
 }
 
-async fn wait<T, C: Cluster, B>(step: &Step, gate: &Gate, execution: &Execution<'_, T, C, B>) -> Result<(), StepFailure> {
+async fn wait<T, C: Cluster, B>(
+    step: &Step,
+    gate: &Gate,
+    execution: &Execution<'_, T, C, B>,
+) -> Result<(), Box<StepFailure>> {
     let limit = execution.limits.gate_timeout.0;
     let waited = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;
     waited.map_err(|error| cluster_failure(step, format!("waiting for {gate}"), error))
@@ -113,11 +120,12 @@ fn failure(step: &Step, message: impl Into<String>) -> StepFailure {
     StepFailure { step, change: None, message, status: None, stderr: String::new(), hint: None }
 }
 
-fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> StepFailure {
+fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> Box<StepFailure> {
     let message = error.to_string();
-    match error {
+    Box::new(match error {
         ApplyError::Script { change, status, stderr } => {
-            let change = change.and_then(|index| step.changes.get(*indices.get(index)?)).map(|change| change.artifact.id());
+            let change =
+                change.and_then(|index| step.changes.get(*indices.get(index)?)).map(|change| change.artifact.id());
             let hint = hint(status, &stderr);
             StepFailure { change, status: Some(status), stderr, hint, ..failure(step, message) }
         }
@@ -132,12 +140,12 @@ fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> StepFailur
             };
             StepFailure { hint, ..failure(step, message) }
         }
-    }
+    })
 }
 
-fn cluster_failure(step: &Step, change: String, error: ClusterError) -> StepFailure {
+fn cluster_failure(step: &Step, change: String, error: ClusterError) -> Box<StepFailure> {
     let stderr = error.detail.unwrap_or_default();
-    StepFailure { change: Some(change), stderr, hint: error.hint, ..failure(step, error.message) }
+    Box::new(StepFailure { change: Some(change), stderr, hint: error.hint, ..failure(step, error.message) })
 }
 
 /// What usually helps. Statuses are those of POSIX `sh` and of coreutils' `timeout`.
@@ -176,6 +184,13 @@ pub(super) fn quorum_failure(step: &StepId, holder: &HostName) -> StepFailure {
 }
 
 #[cfg(test)]
-pub(super) async fn ended_for_tests(limit: Duration) -> Result<(), ClusterError> {
-    ended(limit, std::future::pending()).await
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_does_not_answer_ends_in_time() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let waited = runtime.block_on(async { ended(Duration::from_millis(10), std::future::pending()).await });
+        assert_eq!(waited.unwrap_err().message, "no answer in 0.01 s");
+    }
 }

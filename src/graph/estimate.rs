@@ -32,5 +32,9 @@ pub const fn seconds(phase: Phase) -> u64 {
 pub fn weights(graph: &StepGraph) -> Vec<u64> {
     let relevant = graph.relevant();
     let plan_only = !relevant.iter().any(|&relevant| relevant);
-    graph.steps().zip(relevant).map(|(step, relevant)| if relevant || plan_only { seconds(step.id.phase) } else { 0 }).collect()
+    graph
+        .steps()
+        .zip(relevant)
+        .map(|(step, relevant)| if relevant || plan_only { seconds(step.id.phase) } else { 0 })
+        .collect()
 }

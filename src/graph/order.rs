@@ -15,7 +15,8 @@ use crate::phase::StepId;
 /// steps and edges, not on the order they came in (petgraph's own sort does depend on it).
 /// The error is one whole cycle.
 pub(super) fn topological(graph: &DiGraph<Step, ()>) -> Result<Vec<NodeIndex>, Vec<StepId>> {
-    let mut waiting: Vec<usize> = graph.node_indices().map(|node| graph.neighbors_directed(node, Incoming).count()).collect();
+    let mut waiting: Vec<usize> =
+        graph.node_indices().map(|node| graph.neighbors_directed(node, Incoming).count()).collect();
     let mut ready: BTreeSet<(&StepId, NodeIndex)> =
         graph.node_indices().filter(|node| waiting[node.index()] == 0).map(|node| (&graph[node].id, node)).collect();
     let mut order = Vec::with_capacity(graph.node_count());
@@ -33,9 +34,9 @@ pub(super) fn topological(graph: &DiGraph<Step, ()>) -> Result<Vec<NodeIndex>, V
 
 /// A shortest cycle through the smallest step that lies on one.
 fn cycle(graph: &DiGraph<Step, ()>) -> Vec<StepId> {
-    let on_cycles = tarjan_scc(graph).into_iter().filter(|component| {
-        component.len() > 1 || component.iter().any(|&node| graph.find_edge(node, node).is_some())
-    });
+    let on_cycles = tarjan_scc(graph)
+        .into_iter()
+        .filter(|component| component.len() > 1 || component.iter().any(|&node| graph.find_edge(node, node).is_some()));
     let Some(start) = on_cycles.flatten().min_by_key(|&node| &graph[node].id) else { return Vec::new() };
     let mut came_from = BTreeMap::new();
     let mut queue = VecDeque::from([start]);
@@ -121,7 +122,9 @@ impl Shape {
     pub fn longest_path(&self, weights: &[u64]) -> Vec<usize> {
         let remaining = self.remaining(weights);
         let heaviest = |candidates: &mut dyn Iterator<Item = usize>| {
-            candidates.filter(|&index| remaining[index] > 0).min_by_key(|&index| (std::cmp::Reverse(remaining[index]), index))
+            candidates
+                .filter(|&index| remaining[index] > 0)
+                .min_by_key(|&index| (std::cmp::Reverse(remaining[index]), index))
         };
         let mut path: Vec<usize> = heaviest(&mut (0..self.len())).into_iter().collect();
         while let Some(&last) = path.last() {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use super::order::Shape;
 use super::{Step, StepGraph, estimate};
-use crate::phase::{Phase, Stage, Target};
+use crate::phase::{Phase, Stage, StepId, Target};
 
 /// With more hosts than this, hosts of the same looks share a row.
 const SEPARATE_ROWS: usize = 10;
@@ -44,6 +44,9 @@ struct Drawn {
     critical: bool,
 }
 
+/// What makes two hosts look the same: each phase with its column and number of changes.
+type Looks = Vec<(Phase, usize, usize)>;
+
 /// A row: hosts of the same looks, or the cluster.
 struct Row {
     name: String,
@@ -56,11 +59,13 @@ impl StepGraph {
     #[must_use]
     pub fn to_svg(&self) -> String {
         let weights = estimate::weights(self);
-        let shape = self.shape();
-        let path = shape.longest_path(&weights);
-        let (nodes, rows, box_of) = place(self, &shape, &path);
+        let path = self.shape().longest_path(&weights);
+        let merge = self.hosts().len() > SEPARATE_ROWS;
+        let shape = if merge { self.without_worker_chains() } else { self.shape() };
+        let (nodes, rows, box_of) = place(self, &shape, &path, merge);
         let merged = Shape::new(nodes.len(), merged_edges(&shape, &box_of));
-        let bold: BTreeSet<(usize, usize)> = path.windows(2).map(|pair| (box_of[pair[0]], box_of[pair[1]])).collect();
+        let bold: BTreeSet<(usize, usize)> =
+            path.windows(2).map(|pair| (box_of[pair[0]], box_of[pair[1]])).filter(|(from, to)| from < to).collect();
 
         let label_width = 24 + 8 * rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
         let left = LEFT + label_width;
@@ -68,7 +73,9 @@ impl StepGraph {
         let width = (left + columns * COLUMN).max(720);
         let bottom = rows.last().map_or(TOP, |row| top_of(&rows, rows.len() - 1) + row.lines * LINE + ROW_PADDING);
         let height = bottom + 52;
-        let at = |node: &Drawn| (left + node.column * COLUMN, top_of(&rows, node.row) + node.line * LINE + ROW_PADDING / 2 + 5);
+        let at = |node: &Drawn| {
+            (left + node.column * COLUMN, top_of(&rows, node.row) + node.line * LINE + ROW_PADDING / 2 + 5)
+        };
 
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n<title>{}</title>\n<style>{STYLE}</style>\n<rect class=\"back\" width=\"{width}\" height=\"{height}\"/>\n",
@@ -105,6 +112,24 @@ impl StepGraph {
         svg
     }
 
+    /// The shape without the edges that keep workers after one another: fifty of them would make
+    /// a picture of a hundred columns. All wait for the last host that carries the cluster
+    /// instead, and their row says how many go at a time.
+    fn without_worker_chains(&self) -> Shape {
+        let ids: Vec<&StepId> = self.steps().map(|step| &step.id).collect();
+        let waves = self.waves();
+        let is_worker = |index: usize| matches!(&ids[index].target, Target::Host(host) if waves.workers.contains(host));
+        let last_carrier = waves.carriers.last().map(|host| Target::Host(host.clone()));
+        let carried = ids.iter().position(|id| id.phase == Phase::Healthy && Some(&id.target) == last_carrier.as_ref());
+        let all = self.shape();
+        let edges = all.children.iter().enumerate().flat_map(|(from, to)| to.iter().map(move |&to| (from, to)));
+        let replaced = edges.filter_map(|(from, to)| {
+            let chained = is_worker(from) && is_worker(to) && ids[from].target != ids[to].target;
+            if chained { Some((carried?, to)) } else { Some((from, to)) }
+        });
+        Shape::new(all.len(), replaced)
+    }
+
     fn heading(&self) -> String {
         let stage = if self.stage() == Stage::Fresh { "Bootstrap" } else { "Change of a living cluster" };
         format!("{stage}: {} on {}", count(self.shape().len(), "step"), count(self.hosts().len(), "host"))
@@ -117,7 +142,7 @@ pub(super) fn count(number: usize, noun: &str) -> String {
 }
 
 /// Boxes (in an order in which edges lead forward), rows, and the box of each step.
-fn place(graph: &StepGraph, shape: &Shape, path: &[usize]) -> (Vec<Drawn>, Vec<Row>, Vec<usize>) {
+fn place(graph: &StepGraph, shape: &Shape, path: &[usize], merge: bool) -> (Vec<Drawn>, Vec<Row>, Vec<usize>) {
     let steps: Vec<&Step> = graph.steps().collect();
     let levels = shape.levels();
     let critical: BTreeSet<usize> = path.iter().copied().collect();
@@ -125,11 +150,10 @@ fn place(graph: &StepGraph, shape: &Shape, path: &[usize]) -> (Vec<Drawn>, Vec<R
     for (index, step) in steps.iter().enumerate() {
         by_target.entry(&step.id.target).or_default().push(index);
     }
-    // What makes two hosts look the same: the same phases with as many changes in the same columns.
-    let merge = by_target.len() > SEPARATE_ROWS + 1;
-    let mut groups: Vec<(Vec<(Phase, usize, usize)>, Vec<&Target>)> = Vec::new();
+    let mut groups: Vec<(Looks, Vec<&Target>)> = Vec::new();
     for (target, members) in &by_target {
-        let looks: Vec<_> = members.iter().map(|&index| (steps[index].id.phase, levels[index], steps[index].changes.len())).collect();
+        let looks: Looks =
+            members.iter().map(|&index| (steps[index].id.phase, levels[index], steps[index].changes.len())).collect();
         match groups.iter_mut().find(|(other, _)| merge && **target != Target::Cluster && *other == looks) {
             Some((_, targets)) => targets.push(target),
             None => groups.push((looks, vec![target])),
@@ -151,6 +175,9 @@ fn place(graph: &StepGraph, shape: &Shape, path: &[usize]) -> (Vec<Drawn>, Vec<R
         let lines = used.values().copied().max().unwrap_or(1);
         let name = match targets[..] {
             [only] => only.to_string(),
+            [first @ Target::Host(host), .., last] if graph.waves().workers.contains(host) => {
+                format!("{first} … {last} ({}, {} at a time)", targets.len(), graph.waves().at_once)
+            }
             [first, .., last] => format!("{first} … {last} ({})", targets.len()),
             [] => String::new(),
         };
@@ -176,7 +203,11 @@ fn place(graph: &StepGraph, shape: &Shape, path: &[usize]) -> (Vec<Drawn>, Vec<R
 }
 
 fn merged_edges(shape: &Shape, box_of: &[usize]) -> BTreeSet<(usize, usize)> {
-    let edges = shape.children.iter().enumerate().flat_map(|(earlier, children)| children.iter().map(move |&later| (earlier, later)));
+    let edges = shape
+        .children
+        .iter()
+        .enumerate()
+        .flat_map(|(earlier, children)| children.iter().map(move |&later| (earlier, later)));
     edges.map(|(earlier, later)| (box_of[earlier], box_of[later])).collect()
 }
 
@@ -205,19 +236,27 @@ fn node_box(node: &Drawn, (x, y): (usize, usize)) -> String {
     let idle = if node.changes > 0 { "" } else { " class=\"idle\"" };
     let middle = x + NODE_WIDTH / 2;
     let name = node.phase.to_string();
-    let mut text = format!("<g{idle}><rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{NODE_WIDTH}\" height=\"{NODE_HEIGHT}\" rx=\"6\"/>");
+    let mut text = format!(
+        "<g{idle}><rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{NODE_WIDTH}\" height=\"{NODE_HEIGHT}\" rx=\"6\"/>"
+    );
     let baseline = if node.changes > 0 { y + 17 } else { y + 24 };
-    let _ = write!(text, "<text class=\"phase\" x=\"{middle}\" y=\"{baseline}\" text-anchor=\"middle\">{}</text>", escaped(&name));
+    let _ = write!(
+        text,
+        "<text class=\"phase\" x=\"{middle}\" y=\"{baseline}\" text-anchor=\"middle\">{}</text>",
+        escaped(&name)
+    );
     if node.changes > 0 {
         let more = count(node.changes, "change");
-        let _ = write!(text, "<text class=\"more\" x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{more}</text>", y + 31);
+        let _ =
+            write!(text, "<text class=\"more\" x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{more}</text>", y + 31);
     }
     text.push_str("</g>\n");
     text
 }
 
 fn legend(y: usize) -> String {
-    let entries = [("node change", "changes something"), ("node", "nothing to change"), ("node critical", "on the longest path")];
+    let entries =
+        [("node change", "changes something"), ("node", "nothing to change"), ("node critical", "on the longest path")];
     let mut text = String::new();
     for (index, (class, meaning)) in entries.into_iter().enumerate() {
         let x = LEFT + index * 190;

@@ -12,10 +12,13 @@ use crate::plan::Plan;
 /// A plan of hosts `cp-N` (control planes), `etcd-N` and `w-N`.
 pub(crate) fn plan(control_planes: usize, etcd: usize, workers: usize) -> Plan {
     let mut hosts = Vec::new();
-    for (prefix, count, role) in [("cp", control_planes, "control-plane"), ("etcd", etcd, "etcd"), ("w", workers, "worker")] {
+    for (prefix, count, role) in
+        [("cp", control_planes, "control-plane"), ("etcd", etcd, "etcd"), ("w", workers, "worker")]
+    {
         for number in 1..=count {
             let address = format!("10.0.{}.{number}", hosts.len() / 200);
-            hosts.push(serde_json::json!({ "name": format!("{prefix}-{number}"), "address": address, "roles": [role] }));
+            hosts
+                .push(serde_json::json!({ "name": format!("{prefix}-{number}"), "address": address, "roles": [role] }));
         }
     }
     serde_json::from_value(serde_json::json!({
@@ -43,7 +46,11 @@ pub(crate) fn id(text: &str) -> StepId {
 
 pub(crate) fn file(path: &str) -> Change {
     Change {
-        artifact: Artifact::File { path: RemotePath::fixed(path), mode: Mode(0o644), content: Content::plain("text\n") },
+        artifact: Artifact::File {
+            path: RemotePath::fixed(path),
+            mode: Mode(0o644),
+            content: Content::plain("text\n"),
+        },
         reason: Reason::Missing,
         before: None,
     }
@@ -65,7 +72,11 @@ pub(crate) fn step(text: &str) -> Step {
 /// Steps with one change for everything that may change.
 pub(crate) fn full(plan: &Plan) -> Vec<Step> {
     let empty = StepGraph::build(plan, Stage::Fresh, Vec::new(), &plan.limits).unwrap();
-    empty.steps().filter(|step| !matches!(step.id.phase, Phase::Healthy | Phase::Ready)).map(|empty| step(&empty.id.to_string())).collect()
+    empty
+        .steps()
+        .filter(|step| !matches!(step.id.phase, Phase::Healthy | Phase::Ready))
+        .map(|empty| step(&empty.id.to_string()))
+        .collect()
 }
 
 fn build(plan: &Plan, stage: Stage, steps: Vec<Step>) -> StepGraph {
@@ -101,7 +112,13 @@ fn no_topology_makes_a_cycle() {
                 let graph = build(&plan, stage, steps);
                 let wanted: usize = RULES
                     .iter()
-                    .map(|rule| if rule.on == crate::phase::On::Cluster { 1 } else { plan.hosts.iter().filter(|host| rule.on.includes(&plan, host)).count() })
+                    .map(|rule| {
+                        if rule.on == crate::phase::On::Cluster {
+                            1
+                        } else {
+                            plan.hosts.iter().filter(|host| rule.on.includes(&plan, host)).count()
+                        }
+                    })
                     .sum();
                 assert_eq!(graph.steps().count(), wanted);
             }
@@ -165,8 +182,10 @@ fn the_order_does_not_depend_on_the_order_of_the_input() {
 #[test]
 fn a_cycle_is_printed_whole() {
     let steps = ["system@a", "runtime@a", "etcd@a", "kubelet@a"].map(|text| Step::empty(id(text))).into();
-    let edges = [("system@a", "runtime@a"), ("runtime@a", "etcd@a"), ("etcd@a", "kubelet@a"), ("kubelet@a", "runtime@a")];
-    let error = StepGraph::assemble(Stage::Fresh, BTreeSet::new(), steps, edges.map(|(a, b)| (id(a), id(b)))).unwrap_err();
+    let edges =
+        [("system@a", "runtime@a"), ("runtime@a", "etcd@a"), ("etcd@a", "kubelet@a"), ("kubelet@a", "runtime@a")];
+    let error =
+        StepGraph::assemble(Stage::Fresh, BTreeSet::new(), steps, edges.map(|(a, b)| (id(a), id(b)))).unwrap_err();
     assert_eq!(error.to_string(), "these steps wait for each other: runtime@a → etcd@a → kubelet@a → runtime@a");
 }
 
@@ -188,7 +207,12 @@ fn gates_are_asked_only_where_something_changes_around_them() {
     };
     let relevant = |steps: Vec<Step>| -> Vec<String> {
         let graph = build(&plan, Stage::Living, steps);
-        graph.steps().zip(graph.relevant()).filter(|(_, relevant)| *relevant).map(|(step, _)| step.id.to_string()).collect()
+        graph
+            .steps()
+            .zip(graph.relevant())
+            .filter(|(_, relevant)| *relevant)
+            .map(|(step, _)| step.id.to_string())
+            .collect()
     };
     assert_eq!(relevant(gates()), Vec::<String>::new());
     let with = |text: &str| relevant(gates().into_iter().chain([step(text)]).collect());
@@ -206,7 +230,8 @@ fn a_selection_names_what_it_leaves_out_and_keeps_the_health_of_changed_hosts() 
     assert_eq!(kept, ["etcd@cp-1", "healthy@cp-1", "etcd@cp-2", "healthy@cp-2", "etcd@cp-3", "healthy@cp-3"]);
     assert!(selected.left_out().any(|step| step.id == id("kubelet@w-1")));
     assert_eq!(selected.changes(), 3);
-    let unknown = build(&plan, Stage::Living, Vec::new()).select(&BTreeSet::from(["x".parse().unwrap()]), &BTreeSet::new());
+    let unknown =
+        build(&plan, Stage::Living, Vec::new()).select(&BTreeSet::from(["x".parse().unwrap()]), &BTreeSet::new());
     assert_eq!(unknown.unwrap_err(), GraphError::NoHost("x".parse().unwrap()));
 }
 
@@ -215,6 +240,13 @@ fn the_longest_path_of_a_bootstrap_goes_through_the_images() {
     let plan = plan(3, 0, 2);
     insta::assert_snapshot!(build(&plan, Stage::Fresh, full(&plan)).to_text());
     insta::assert_snapshot!(build(&plan, Stage::Living, full(&plan)).to_text());
+}
+
+#[test]
+fn a_long_path_is_told_by_its_ends() {
+    let plan = plan(3, 0, 50);
+    let text = build(&plan, Stage::Living, full(&plan)).to_text();
+    assert!(text.contains("control-plane@cp-1 → kubelet@cp-1 → healthy@cp-1 → 103 more → "), "{text}");
 }
 
 #[test]
@@ -233,9 +265,12 @@ fn fifty_hosts_share_a_row_of_the_picture() {
     // For looking at: SLIPWAY_PICTURES=directory cargo test --lib graph
     if let Some(directory) = std::env::var_os("SLIPWAY_PICTURES").map(std::path::PathBuf::from) {
         let small = super::tests::plan(3, 0, 2);
-        for (name, plan, stage) in
-            [("fresh", &small, Stage::Fresh), ("living", &small, Stage::Living), ("many", &plan, Stage::Fresh), ("many-living", &plan, Stage::Living)]
-        {
+        for (name, plan, stage) in [
+            ("fresh", &small, Stage::Fresh),
+            ("living", &small, Stage::Living),
+            ("many", &plan, Stage::Fresh),
+            ("many-living", &plan, Stage::Living),
+        ] {
             std::fs::write(directory.join(format!("{name}.svg")), build(plan, stage, full(plan)).to_svg()).unwrap();
         }
     }

@@ -28,21 +28,28 @@ impl StepGraph {
         let mut rows = vec![["level", "phase", "changes", "where", "after"].map(str::to_owned)];
         for rule in RULES {
             let members: Vec<usize> = (0..steps.len()).filter(|&index| steps[index].id.phase == rule.phase).collect();
-            let (Some(lowest), Some(highest)) =
-                (members.iter().map(|&index| levels[index] + 1).min(), members.iter().map(|&index| levels[index] + 1).max())
-            else {
+            let (Some(lowest), Some(highest)) = (
+                members.iter().map(|&index| levels[index] + 1).min(),
+                members.iter().map(|&index| levels[index] + 1).max(),
+            ) else {
                 continue;
             };
             let level = if lowest == highest { lowest.to_string() } else { format!("{lowest}-{highest}") };
             let changes: usize = members.iter().map(|&index| steps[index].changes.len()).sum();
-            rows.push([level, rule.phase.to_string(), changes.to_string(), place(&steps, &members), prerequisites(rule.after)]);
+            rows.push([
+                level,
+                rule.phase.to_string(),
+                changes.to_string(),
+                place(&steps, &members),
+                prerequisites(rule.after),
+            ]);
         }
         text.push_str(&table(&rows));
 
         let path = shape.longest_path(&weights);
         let seconds: u64 = path.iter().map(|&index| weights[index]).sum();
         let names: Vec<String> = path.iter().map(|&index| steps[index].id.to_string()).collect();
-        let _ = writeln!(text, "\nlongest path (about {seconds} s): {}", names.join(" → "));
+        let _ = writeln!(text, "\nlongest path (about {seconds} s): {}", path_text(&names));
         if let Some(order) = self.order_text() {
             let _ = writeln!(text, "order: {order}");
         }
@@ -71,6 +78,19 @@ impl StepGraph {
     }
 }
 
+/// Names with arrows between them; of a long path only both ends.
+#[must_use]
+pub fn path_text(names: &[String]) -> String {
+    /// How many names at each end.
+    const END: usize = 8;
+    if names.len() <= 2 * END + 8 {
+        return names.join(" → ");
+    }
+    let (first, rest) = names.split_at(END);
+    let (middle, last) = rest.split_at(rest.len() - END);
+    format!("{} → {} more → {}", first.join(" → "), middle.len(), last.join(" → "))
+}
+
 fn join(hosts: &[HostName], separator: &str) -> String {
     let mut names: Vec<String> = hosts.iter().take(SHOWN_HOSTS).map(ToString::to_string).collect();
     if hosts.len() > SHOWN_HOSTS {
@@ -82,7 +102,9 @@ fn join(hosts: &[HostName], separator: &str) -> String {
 fn prerequisites(after: &[After]) -> String {
     let name = |after: &After| match after {
         After::Here(phase) => phase.to_string(),
-        After::Everywhere(phase) if crate::phase::rule(*phase).on == crate::phase::On::Cluster => Phase::to_string(phase),
+        After::Everywhere(phase) if crate::phase::rule(*phase).on == crate::phase::On::Cluster => {
+            Phase::to_string(phase)
+        }
         After::Everywhere(phase) => format!("all {phase}"),
     };
     if after.is_empty() { "-".into() } else { after.iter().map(name).collect::<Vec<_>>().join(", ") }

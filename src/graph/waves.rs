@@ -9,7 +9,7 @@ use super::Step;
 use crate::artifact::Artifact;
 use crate::change::Reason;
 use crate::names::HostName;
-use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
+use crate::phase::{After, On, Phase, RULES, Stage, StepId, Target, rule};
 use crate::plan::{Host, Limits, Plan};
 
 /// Whether changes of this phase may interrupt what runs on the host. `Authority` only adds
@@ -100,9 +100,7 @@ fn ends(host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec
     let id = |phase| StepId { phase, target: Target::Host(host.clone()) };
     let group: Vec<Phase> =
         RULES.iter().map(|rule| rule.phase).filter(|&phase| is_unsettled(phase) && exists(&id(phase))).collect();
-    let waits_for = |later: Phase, earlier: Phase| {
-        crate::phase::rule(later).after.iter().any(|after| *after == crate::phase::After::Here(earlier))
-    };
+    let waits_for = |later: Phase, earlier: Phase| rule(later).after.contains(&After::Here(earlier));
     let first = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(phase, other)));
     let last = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(other, phase)));
     (first.map(|&phase| id(phase)).collect(), last.map(|&phase| id(phase)).collect())

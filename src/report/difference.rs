@@ -175,7 +175,11 @@ impl Difference {
         if self.is_empty() {
             text.push_str("nothing to do\n");
         } else {
-            let _ = writeln!(text, "total: {added} to add, {changed} to change, {removed} to remove in {} steps", self.steps.len());
+            let _ = writeln!(
+                text,
+                "total: {added} to add, {changed} to change, {removed} to remove in {} steps",
+                self.steps.len()
+            );
         }
         let _ = writeln!(text, "digest: {}", self.digest);
         text

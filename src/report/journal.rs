@@ -63,7 +63,8 @@ struct Started<'a> {
 #[must_use]
 pub fn directory(cluster: &ClusterName, variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let state = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
-    let state = state.or_else(|| variable("HOME").filter(|path| path.is_absolute()).map(|home| home.join(".local/state")))?;
+    let state =
+        state.or_else(|| variable("HOME").filter(|path| path.is_absolute()).map(|home| home.join(".local/state")))?;
     Some(state.join("slipway").join(cluster.as_str()))
 }
 
@@ -83,7 +84,7 @@ impl Journal {
         let path = directory.join(format!("{}.jsonl", time.strftime("%Y%m%dT%H%M%S%.9fZ")));
         let open = || {
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            OpenOptions::new().write(true).append(true).create_new(true).mode(0o600).open(&path)
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)
         };
         let file = open().map_err(|source| JournalError { path: path.clone(), source })?;
         let mut journal = Self { path, file: Some(file) };

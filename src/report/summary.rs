@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{Outcome, Report};
+use crate::graph::text::path_text;
 use crate::phase::Target;
 
 /// What became of the steps of one target.
@@ -45,9 +46,11 @@ impl Report {
             let names: Vec<String> = self
                 .longest_path
                 .iter()
-                .map(|id| format!("{id} {}", seconds(self.steps.get(id).map_or(Duration::ZERO, |record| record.elapsed))))
+                .map(|id| {
+                    format!("{id} {}", seconds(self.steps.get(id).map_or(Duration::ZERO, |record| record.elapsed)))
+                })
                 .collect();
-            let _ = writeln!(text, "longest path: {}", names.join(" → "));
+            let _ = writeln!(text, "longest path: {}", path_text(&names));
         }
         text
     }

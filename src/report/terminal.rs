@@ -102,16 +102,24 @@ pub fn line(event: &Event) -> Option<String> {
     let place = |step: &StepId| format!("{} {}", step.target, step.phase);
     Some(match event {
         Event::RunStarted { steps: 0, .. } => "nothing to do".into(),
-        Event::RunStarted { steps, changes, .. } => format!("{} with {} to do", counted(*steps, "step"), counted(*changes, "change")),
+        Event::RunStarted { steps, changes, .. } => {
+            format!("{} with {} to do", counted(*steps, "step"), counted(*changes, "change"))
+        }
         Event::StepStarted { .. } | Event::ChangeDone { .. } => return None,
-        Event::Waiting { step, gates } if gates.len() > 3 => format!("{}: waiting for {} conditions", place(step), gates.len()),
+        Event::Waiting { step, gates } if gates.len() > 3 => {
+            format!("{}: waiting for {} conditions", place(step), gates.len())
+        }
         Event::Waiting { step, gates } => format!("{}: waiting for {}", place(step), visible(&gates.join(", "))),
         Event::StepFinished { step, outcome, elapsed } => {
             let how = match outcome {
                 Outcome::UpToDate => "up to date".into(),
                 Outcome::Changed { changes: 0 } => format!("as wanted after {}", seconds(*elapsed)),
-                Outcome::Changed { changes } => format!("{} done in {}", counted(*changes, "change"), seconds(*elapsed)),
-                Outcome::Failed(failure) => format!("failed after {}: {}", seconds(*elapsed), visible(&failure.message)),
+                Outcome::Changed { changes } => {
+                    format!("{} done in {}", counted(*changes, "change"), seconds(*elapsed))
+                }
+                Outcome::Failed(failure) => {
+                    format!("failed after {}: {}", seconds(*elapsed), visible(&failure.message))
+                }
                 Outcome::Blocked { by } => format!("blocked by {by}"),
                 Outcome::Cancelled => "cancelled".into(),
                 Outcome::NotSelected => return None,
@@ -146,7 +154,8 @@ impl Live {
             }
             Event::StepStarted { step, changes } => {
                 let active = self.active.entry(step.target.clone()).or_insert_with(|| {
-                    let bar = ProgressBar::new_spinner().with_style(self.style.clone()).with_prefix(step.target.to_string());
+                    let bar =
+                        ProgressBar::new_spinner().with_style(self.style.clone()).with_prefix(step.target.to_string());
                     let bar = self.bars.insert_before(&self.overall, bar);
                     bar.enable_steady_tick(Duration::from_millis(200));
                     Active { bar, steps: BTreeSet::new() }

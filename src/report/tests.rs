@@ -17,7 +17,8 @@ fn events() -> Vec<Event> {
         stderr: "Job for kubelet.service failed.\n\u{1b}]0;title\u{7}see journalctl\n".into(),
         hint: Some("look at its log".into()),
     };
-    let finished = |step: &str, outcome, elapsed| Event::StepFinished { step: id(step), outcome, elapsed: seconds(elapsed) };
+    let finished =
+        |step: &str, outcome, elapsed| Event::StepFinished { step: id(step), outcome, elapsed: seconds(elapsed) };
     vec![
         Event::RunStarted {
             stage: Stage::Living,
@@ -28,7 +29,12 @@ fn events() -> Vec<Event> {
             not_selected: vec![id("addons@cluster")],
         },
         Event::StepStarted { step: id("etcd@cp-1"), changes: 3 },
-        Event::ChangeDone { step: id("etcd@cp-1"), done: 1, of: 3, artifact: "/etc/kubernetes/manifests/etcd.yaml".into() },
+        Event::ChangeDone {
+            step: id("etcd@cp-1"),
+            done: 1,
+            of: 3,
+            artifact: "/etc/kubernetes/manifests/etcd.yaml".into(),
+        },
         finished("etcd@cp-1", Outcome::Changed { changes: 3 }, 12),
         Event::StepStarted { step: id("healthy@cp-1"), changes: 0 },
         Event::Waiting { step: id("healthy@cp-1"), gates: vec!["etcd on cp-1".into(), "API server on cp-1".into()] },
@@ -40,7 +46,8 @@ fn events() -> Vec<Event> {
         finished("ready@cluster", Outcome::Cancelled, 0),
         Event::RunFinished {
             elapsed: seconds(671),
-            round_trips: [("cp-1".parse().unwrap(), 3), ("w-1".parse().unwrap(), 2), ("w-2".parse().unwrap(), 1)].into(),
+            round_trips: [("cp-1".parse().unwrap(), 3), ("w-1".parse().unwrap(), 2), ("w-2".parse().unwrap(), 1)]
+                .into(),
             longest_path: vec![id("etcd@cp-1"), id("healthy@cp-1")],
         },
     ]
@@ -91,7 +98,8 @@ fn the_journal_is_a_private_file_with_a_line_per_record() {
     let place = directory(&cluster, |name| (name == "HOME").then(|| home.path().to_owned())).unwrap();
     assert!(place.ends_with(".local/state/slipway/prod"));
     assert_eq!(directory(&cluster, |_| None), None);
-    let start = Start { version: "0.1.0".into(), command: "apply".into(), plan: Digest::of(""), operator: "me@here".into() };
+    let start =
+        Start { version: "0.1.0".into(), command: "apply".into(), plan: Digest::of(""), operator: "me@here".into() };
     let mut journal = Journal::begin(&place, jiff::Timestamp::UNIX_EPOCH, &start).unwrap();
     for event in events() {
         journal.record(jiff::Timestamp::UNIX_EPOCH, &event).unwrap();
@@ -100,7 +108,10 @@ fn the_journal_is_a_private_file_with_a_line_per_record() {
     assert_eq!((mode(journal.path()), mode(&place)), (0o600, 0o700));
     let text = std::fs::read_to_string(journal.path()).unwrap();
     assert_eq!(text.lines().count(), events().len() + 1);
-    assert!(text.starts_with("{\"time\":\"1970-01-01T00:00:00Z\",\"event\":\"journal-started\",\"version\":\"0.1.0\""), "{text}");
+    assert!(
+        text.starts_with("{\"time\":\"1970-01-01T00:00:00Z\",\"event\":\"journal-started\",\"version\":\"0.1.0\""),
+        "{text}"
+    );
     let same_moment = Journal::begin(&place, jiff::Timestamp::UNIX_EPOCH, &start);
     assert!(same_moment.unwrap_err().to_string().starts_with("cannot write the journal"));
 }

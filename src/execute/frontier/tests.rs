@@ -11,19 +11,22 @@ const PHASES: [&str; 6] = ["system", "runtime", "certificates", "etcd", "kubelet
 /// Steps on up to five hosts with random edges that lead forward in a random order, some steps
 /// without changes.
 fn graphs() -> impl Strategy<Value = StepGraph> {
-    let names: Vec<String> = PHASES.iter().flat_map(|phase| ["a", "b", "c", "d", "e"].map(|host| format!("{phase}@{host}"))).collect();
+    let names: Vec<String> =
+        PHASES.iter().flat_map(|phase| ["a", "b", "c", "d", "e"].map(|host| format!("{phase}@{host}"))).collect();
     let shuffled = Just(names).prop_shuffle();
-    (any::<bool>(), shuffled, 1_usize..30, proptest::collection::vec((0_usize..30, 0_usize..30), 0..60), any::<u32>()).prop_map(
-        |(living, names, count, edges, empty)| {
+    (any::<bool>(), shuffled, 1_usize..30, proptest::collection::vec((0_usize..30, 0_usize..30), 0..60), any::<u32>())
+        .prop_map(|(living, names, count, edges, empty)| {
             let names = &names[..count];
-            let steps = names.iter().enumerate().map(|(index, name)| if empty >> index & 1 == 1 { Step::empty(id(name)) } else { step(name) });
+            let steps = names
+                .iter()
+                .enumerate()
+                .map(|(index, name)| if empty >> index & 1 == 1 { Step::empty(id(name)) } else { step(name) });
             let edges = edges.into_iter().map(|(a, b)| (a % count, b % count)).filter(|(a, b)| a != b);
             let edges = edges.map(|(a, b)| (id(&names[a.min(b)]), id(&names[a.max(b)])));
             let stage = if living { Stage::Living } else { Stage::Fresh };
             let members = ["a", "b", "c"].map(|host| host.parse().unwrap()).into();
             StepGraph::assemble(stage, members, steps.collect(), edges).expect("edges lead forward")
-        },
-    )
+        })
 }
 
 proptest! {
@@ -53,13 +56,11 @@ proptest! {
                 let host = |step: &StepId| match &step.target { Target::Host(host) => host.clone(), Target::Cluster => unreachable!() };
                 prop_assert!(!running.iter().any(|other| host(other) == host(&step)), "two steps on one host");
                 let member = graph.stage() == Stage::Living && graph.etcd_hosts().contains(&host(&step));
-                if member && waves::is_disruptive(step.phase) {
-                    if let Some(other) = unsettled.replace(host(&step)) {
+                if member && waves::is_disruptive(step.phase) && let Some(other) = unsettled.replace(host(&step)) {
                         let open = ids.iter().enumerate().any(|(index, id)| {
                             host(id) == other && waves::is_unsettled(id.phase) && relevant[index] && !ended.contains(&index)
                         });
                         prop_assert!(other == host(&step) || !open, "{step} while {other} is not settled");
-                    }
                 }
                 running.push(step);
             }
@@ -101,7 +102,11 @@ proptest! {
 fn the_longest_path_goes_first_and_uploads_have_their_own_limit() {
     let upload = |name: &str| {
         let mut step = step(name);
-        let image = crate::artifact::Artifact::Image { names: Vec::new(), archive: "a.tar".into(), digest: crate::names::Digest::of("") };
+        let image = crate::artifact::Artifact::Image {
+            names: Vec::new(),
+            archive: "a.tar".into(),
+            digest: crate::names::Digest::of(""),
+        };
         step.changes[0].artifact = image;
         step
     };

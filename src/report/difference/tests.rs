@@ -30,7 +30,9 @@ fn graph(drawn: &str) -> StepGraph {
     let changed = vec![RemotePath::fixed("/var/lib/kubelet/config.yaml")];
     let token = serde_json::json!({ "kind": "Secret", "metadata": { "name": format!("bootstrap-token-{drawn}") }, "stringData": { "x": drawn } });
     let ca = format!("-----BEGIN CERTIFICATE-----\n{drawn}\n-----END CERTIFICATE-----\n");
-    let info = Object::new(serde_json::json!({ "kind": "ConfigMap", "metadata": { "name": "cluster-info" }, "data": { "ca": ca } }));
+    let info = Object::new(
+        serde_json::json!({ "kind": "ConfigMap", "metadata": { "name": "cluster-info" }, "data": { "ca": ca } }),
+    );
     let object = |object| Change { artifact: Artifact::Object(object), reason: Reason::Missing, before: None };
     let steps = vec![
         Step {
@@ -47,8 +49,17 @@ fn graph(drawn: &str) -> StepGraph {
         Step {
             changes: vec![
                 file("/etc/kubernetes/pki/apiserver.key", key, content_differs(), Some("an old secret")),
-                file("/etc/kubernetes/manifests/etcd.yaml", manifest, content_differs(), Some("image: \u{1b}[2Jetcd:3.5\nhash: 1\n")),
-                Change { artifact: Artifact::Absent { path: RemotePath::fixed("/etc/old") }, reason: Reason::Unwanted, before: None },
+                file(
+                    "/etc/kubernetes/manifests/etcd.yaml",
+                    manifest,
+                    content_differs(),
+                    Some("image: \u{1b}[2Jetcd:3.5\nhash: 1\n"),
+                ),
+                Change {
+                    artifact: Artifact::Absent { path: RemotePath::fixed("/etc/old") },
+                    reason: Reason::Unwanted,
+                    before: None,
+                },
             ],
             ..Step::empty(id("etcd@cp-1"))
         },
