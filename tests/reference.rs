@@ -49,6 +49,11 @@ const DELIBERATE: &[Deliberate] = &[
     },
     Deliberate {
         version: "v1.20.2",
+        place: "kubelet/config.yaml/cgroupDriver",
+        reason: "as in the ConfigMap below",
+    },
+    Deliberate {
+        version: "v1.20.2",
         place: "ConfigMap/kube-system/kubelet-config-1.20/data/kubelet/cgroupDriver",
         reason: "v1.20 left it to the kubelet (cgroupfs); slipway always makes kubelet and runtime agree",
     },
@@ -278,21 +283,18 @@ fn check_objects(reference: &Reference) {
     }
 }
 
-/// The per-host configuration is the stored one and what the host adds.
+/// The files of a kubelet, where they were kept; they are from a host of another name.
 fn check_kubelet(reference: &Reference) {
-    let plan = &reference.plan;
-    let ours = kubelet::configuration(plan, &plan.hosts[0], &reference.system, &reference.release).unwrap();
-    let id = format!("ConfigMap/kube-system/{}", reference.release.objects.kubelet_config_map);
-    let mut theirs: Value = yaml::read(reference.objects()[&id]["data"]["kubelet"].as_str().unwrap()).unwrap();
-    if reference.release.objects.kubelet_config_map == "kubelet-config-1.20" {
-        // See DELIBERATE.
-        theirs["cgroupDriver"] = json!("systemd");
-    }
-    if let Some(instance) = kubelet::instance_configuration(plan, &reference.release) {
-        // kubeadm merges it before it writes config.yaml; the dry run shows that, not the result.
-        theirs["containerRuntimeEndpoint"] = instance["containerRuntimeEndpoint"].clone();
-    }
-    reference.check("config.yaml", ours, theirs);
+    let Reference { plan, release, .. } = reference;
+    let host = &plan.hosts[0];
+    let system = System { hostname: "elsewhere".into(), ..System::default() };
+    let theirs: Value = yaml::read(&reference.read("kubelet/config.yaml")).unwrap();
+    reference.check("kubelet/config.yaml", kubelet::configuration(plan, host, &system, release).unwrap(), theirs);
+    let flags = kubelet::flags_environment(plan, host, &system, release);
+    assert_eq!(flags, reference.read("kubelet/kubeadm-flags.env"), "{}", reference.version);
+    let instance = kubelet::instance_configuration(plan, release);
+    let theirs = std::fs::read_to_string(reference.directory.join("kubelet/instance-config.yaml")).ok();
+    assert_eq!(instance, theirs.map(|text| yaml::read(&text).unwrap()), "{}", reference.version);
 }
 
 fn check_node(reference: &Reference) {
@@ -324,7 +326,6 @@ fn check_all(version: &'static str) {
     let reference = Reference::of(version);
     check_static_pods(&reference);
     check_objects(&reference);
-    check_kubelet(&reference);
     check_node(&reference);
     check_hashes(&reference);
 }
@@ -332,6 +333,7 @@ fn check_all(version: &'static str) {
 #[test]
 fn v1_20_equals_kubeadm() {
     check_all("v1.20.2");
+    check_kubelet(&Reference::of("v1.20.2"));
 }
 
 #[test]
@@ -345,8 +347,15 @@ fn v1_34_equals_kubeadm() {
 }
 
 #[test]
+fn v1_35_equals_kubeadm() {
+    check_all("v1.35.6");
+    check_kubelet(&Reference::of("v1.35.6"));
+}
+
+#[test]
 fn v1_36_equals_kubeadm() {
     check_all("v1.36.2");
+    check_kubelet(&Reference::of("v1.36.2"));
 }
 
 /// A comparison that finds nothing must be able to find something.

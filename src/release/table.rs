@@ -2,7 +2,7 @@
 //! the value for a release is that of the last row that is not younger. Patch releases have rows
 //! of their own where a fix was carried back to older minors.
 //!
-//! Sources: what kubeadm v1.20.2, v1.32.13, v1.34.9 and v1.36.2 rendered; the release notes of
+//! Sources: what kubeadm v1.20.2, v1.32.13, v1.34.9 and v1.36.2 rendered (and v1.35.6); the release notes of
 //! v1.21 to v1.36; image lists of clusters. Where the first patch release with a new image is not
 //! known, the row names the first one seen with it.
 

@@ -151,8 +151,8 @@ fn etcd_hosts_run_the_members_of_all_api_servers() {
 
 #[test]
 fn ca_directories_are_mounted_where_they_exist() {
-    let mut system = System::default();
-    system.ca_directories = ["/etc/pki", "/etc/pki/tls/certs"].map(str::to_owned).into();
+    let ca_directories = ["/etc/pki", "/etc/pki/tls/certs"].map(str::to_owned).into();
+    let system = System { ca_directories, ..System::default() };
     let mounted = |version| {
         let plan = example(version);
         let release = Release::of(plan.kubernetes.version).unwrap();
