@@ -32,26 +32,10 @@ const DELIBERATE: &[Deliberate] = &[
         place: "/metadata/resourceVersion",
         reason: "`0` on a new object is left over from kubeadm's client and means nothing",
     },
-    Deliberate {
-        version: "",
-        place: "/data/token-id",
-        reason: "blanked in the reference",
-    },
-    Deliberate {
-        version: "",
-        place: "/data/token-secret",
-        reason: "blanked in the reference",
-    },
-    Deliberate {
-        version: "",
-        place: "/cluster/certificate-authority-data",
-        reason: "blanked in the reference",
-    },
-    Deliberate {
-        version: "v1.20.2",
-        place: "kubelet/config.yaml/cgroupDriver",
-        reason: "as in the ConfigMap below",
-    },
+    Deliberate { version: "", place: "/data/token-id", reason: "blanked in the reference" },
+    Deliberate { version: "", place: "/data/token-secret", reason: "blanked in the reference" },
+    Deliberate { version: "", place: "/cluster/certificate-authority-data", reason: "blanked in the reference" },
+    Deliberate { version: "v1.20.2", place: "kubelet/config.yaml/cgroupDriver", reason: "as in the ConfigMap below" },
     Deliberate {
         version: "v1.20.2",
         place: "ConfigMap/kube-system/kubelet-config-1.20/data/kubelet/cgroupDriver",
@@ -115,9 +99,9 @@ impl Reference {
     }
 
     fn deliberate(&self, place: &str) -> bool {
-        DELIBERATE.iter().any(|known| {
-            (known.version.is_empty() || known.version == self.version) && place.ends_with(known.place)
-        })
+        DELIBERATE
+            .iter()
+            .any(|known| (known.version.is_empty() || known.version == self.version) && place.ends_with(known.place))
     }
 
     /// Fails with one line per difference that is not meant.
@@ -171,7 +155,10 @@ fn is_zero(value: &Value) -> bool {
 fn by_id(values: Vec<Value>) -> BTreeMap<String, Value> {
     let objects: BTreeMap<_, _> = values.into_iter().map(|value| (Object::new(value.clone()).id(), value)).collect();
     // The namespace some releases give to objects of the whole cluster is no part of their name.
-    objects.into_iter().map(|(id, value)| (id.replace("/kube-system/kubeadm:get-nodes", "/kubeadm:get-nodes"), value)).collect()
+    objects
+        .into_iter()
+        .map(|(id, value)| (id.replace("/kube-system/kubeadm:get-nodes", "/kubeadm:get-nodes"), value))
+        .collect()
 }
 
 /// The document without what has no meaning: status, order of sets, the text form of documents in
@@ -190,7 +177,9 @@ fn normal(value: Value) -> Value {
                 normal_fields(yaml::read(document).unwrap())
             };
         }
-        if let Some(hash) = value.pointer_mut("/metadata/annotations").and_then(|a| a.get_mut(CONFIGURATION_HASH_ANNOTATION)) {
+        if let Some(hash) =
+            value.pointer_mut("/metadata/annotations").and_then(|a| a.get_mut(CONFIGURATION_HASH_ANNOTATION))
+        {
             // Texts differ, so hashes do; `hashes_are_kubeadms` checks the values.
             *hash = json!("present");
         }
@@ -204,7 +193,9 @@ fn normal_fields(value: Value) -> Value {
             let mut normal = serde_json::Map::new();
             for (name, value) in fields {
                 let mut value = normal_fields(value);
-                if let (Some(elements), "volumes" | "volumeMounts" | "subjects" | "env") = (value.as_array_mut(), name.as_str()) {
+                if let (Some(elements), "volumes" | "volumeMounts" | "subjects" | "env") =
+                    (value.as_array_mut(), name.as_str())
+                {
                     elements.sort_by_key(|element| element.get("mountPath").unwrap_or(&element["name"]).to_string());
                 }
                 if name == "subjects" {
@@ -312,7 +303,9 @@ fn check_hashes(reference: &Reference) {
     let mut seen = 0;
     for objects in [reference.objects(), our_objects(reference)] {
         for object in objects.values() {
-            let Some(hash) = object["metadata"]["annotations"][CONFIGURATION_HASH_ANNOTATION].as_str() else { continue };
+            let Some(hash) = object["metadata"]["annotations"][CONFIGURATION_HASH_ANNOTATION].as_str() else {
+                continue;
+            };
             let data: BTreeMap<String, String> = serde_json::from_value(object["data"].clone()).unwrap();
             let text: String = data.values().map(String::as_str).collect();
             assert_eq!(hash, format!("sha256:{}", Digest::of(text)), "{}", object["metadata"]["name"]);

@@ -67,7 +67,10 @@ fn the_order_of_objects_is_the_order_of_need() {
 fn the_token_is_secret_and_made_once() {
     let objects = objects(&example("v1.34.0"));
     let token = objects.iter().find(|object| object.secret).unwrap();
-    assert_eq!((token.id().as_str(), token.policy), ("Secret/kube-system/bootstrap-token-abcdef", ObjectPolicy::WithCluster));
+    assert_eq!(
+        (token.id().as_str(), token.policy),
+        ("Secret/kube-system/bootstrap-token-abcdef", ObjectPolicy::WithCluster)
+    );
     assert_eq!(token.value["data"]["token-secret"], "MDEyMzQ1Njc4OWFiY2RlZg==");
     assert_eq!(objects.iter().filter(|object| object.policy == ObjectPolicy::Always).count(), objects.len() - 1);
 }
@@ -75,9 +78,13 @@ fn the_token_is_secret_and_made_once() {
 #[test]
 fn rights_follow_the_release() {
     let has = |version: &str, id: &str| objects(&example(version)).iter().any(|object| object.id() == id);
-    for (version, admins, client) in
-        [("v1.20.2", false, false), ("v1.31.0", true, false), ("v1.33.12", true, true), ("v1.35.0", true, false), ("v1.35.5", true, true)]
-    {
+    for (version, admins, client) in [
+        ("v1.20.2", false, false),
+        ("v1.31.0", true, false),
+        ("v1.33.12", true, true),
+        ("v1.35.0", true, false),
+        ("v1.35.5", true, true),
+    ] {
         assert_eq!(has(version, "ClusterRoleBinding/kubeadm:cluster-admins"), admins, "{version}");
         assert_eq!(has(version, "ClusterRoleBinding/kubeadm:apiserver-kubelet-client"), client, "{version}");
     }
@@ -173,10 +180,8 @@ hosts:
 
 #[test]
 fn dual_stack_joins_networks_and_v1_20_needs_a_gate() {
-    let dual = plan(
-        "v1.20.2",
-        "network: {podCidrs: [10.0.0.0/16, 'fd00::/48'], serviceCidrs: [10.1.0.0/16, 'fd01::/112']}",
-    );
+    let dual =
+        plan("v1.20.2", "network: {podCidrs: [10.0.0.0/16, 'fd00::/48'], serviceCidrs: [10.1.0.0/16, 'fd01::/112']}");
     assert!(is_dual_stack(&dual));
     let stored = stored(&dual);
     assert_eq!(stored["networking"]["podSubnet"], "10.0.0.0/16,fd00::/48");
@@ -270,11 +275,15 @@ fn marks_follow_roles_and_release() {
     };
     let control_plane = marks("v1.33.0", "{name: a, address: 192.0.2.1, roles: [control-plane]}");
     assert_eq!(control_plane.absent_labels, ["node-role.kubernetes.io/master"]);
-    assert_eq!(control_plane.annotations["kubeadm.alpha.kubernetes.io/cri-socket"], "unix:///run/containerd/containerd.sock");
+    assert_eq!(
+        control_plane.annotations["kubeadm.alpha.kubernetes.io/cri-socket"],
+        "unix:///run/containerd/containerd.sock"
+    );
     assert_eq!(control_plane.taints[0].effect, Effect::NoSchedule);
     let both = marks("v1.34.0", "{name: a, address: 192.0.2.1, roles: [control-plane, worker], labels: {x: z}}");
     assert_eq!((both.taints.len(), both.annotations.len(), both.labels.len()), (0, 0, 3));
-    let worker = marks("v1.34.0", "{name: a, address: 192.0.2.1, roles: [worker], taints: [{key: k, effect: NoExecute}]}");
+    let worker =
+        marks("v1.34.0", "{name: a, address: 192.0.2.1, roles: [worker], taints: [{key: k, effect: NoExecute}]}");
     assert_eq!((worker.taints.len(), worker.labels.len(), worker.pod_cidrs.len()), (1, 0, 1));
     let untainted = marks("v1.34.0", "{name: a, address: 192.0.2.1, roles: [control-plane], taints: []}");
     assert_eq!(untainted.taints, []);

@@ -50,15 +50,20 @@ fn flag<'a>(pod: &'a Value, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn releases_without_reference_output_differ_where_the_tables_say() {
-    let scheduler_path = |version| pod(&example(version), 0, Pod::Scheduler)["spec"]["containers"][0]["livenessProbe"]["httpGet"]["path"].clone();
+    let scheduler_path = |version| {
+        pod(&example(version), 0, Pod::Scheduler)["spec"]["containers"][0]["livenessProbe"]["httpGet"]["path"].clone()
+    };
     assert_eq!(scheduler_path("v1.31.0"), "/healthz");
     assert_eq!(scheduler_path("v1.33.0"), "/livez");
 
-    let etcd_port = |version| pod(&example(version), 0, Pod::Etcd)["spec"]["containers"][0]["livenessProbe"]["httpGet"]["port"].clone();
+    let etcd_port = |version| {
+        pod(&example(version), 0, Pod::Etcd)["spec"]["containers"][0]["livenessProbe"]["httpGet"]["port"].clone()
+    };
     assert_eq!(etcd_port("v1.33.0"), 2381);
     assert_eq!(etcd_port("v1.35.0"), "probe-port");
 
-    let old_spelling = |version| !flag(&pod(&example(version), 0, Pod::Etcd), "experimental-initial-corrupt-check").is_empty();
+    let old_spelling =
+        |version| !flag(&pod(&example(version), 0, Pod::Etcd), "experimental-initial-corrupt-check").is_empty();
     assert!(old_spelling("v1.31.0") && old_spelling("v1.33.0") && !old_spelling("v1.35.0"));
 
     let flex = |version| pod(&example(version), 0, Pod::ControllerManager).to_string().contains("flexvolume-dir");
@@ -181,7 +186,8 @@ fn node_masks_are_flags_only_when_they_are_not_the_default() {
     };
     assert_eq!(masks("{}"), ["", "", ""]);
     assert_eq!(masks("network: {nodeMaskV4: 25}"), ["25", "", ""]);
-    let dual = "network: {podCidrs: [10.0.0.0/16, 'fd00::/48'], serviceCidrs: [10.1.0.0/16, 'fd01::/112'], nodeMaskV6: 72}";
+    let dual =
+        "network: {podCidrs: [10.0.0.0/16, 'fd00::/48'], serviceCidrs: [10.1.0.0/16, 'fd01::/112'], nodeMaskV6: 72}";
     assert_eq!(masks(dual), ["", "", "72"]);
 }
 
