@@ -150,7 +150,8 @@ fn set_extra_args(
     api: ConfigurationApi,
 ) {
     let generated = flags.iter().filter(|(name, _)| !overrides.contains_key(*name));
-    let given = overrides.iter().flat_map(|(name, values)| values.0.iter().map(|value| (name.as_str(), value.as_str())));
+    let given =
+        overrides.iter().flat_map(|(name, values)| values.0.iter().map(|value| (name.as_str(), value.as_str())));
     let arguments: Vec<(&str, &str)> = generated.chain(given).collect();
     if arguments.is_empty() {
         return;
@@ -171,7 +172,8 @@ fn set_extra_env(
 ) {
     // v1beta2 has no such field.
     if !environment.is_empty() && api != ConfigurationApi::V1Beta2 {
-        document["extraEnvs"] = environment.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        document["extraEnvs"] =
+            environment.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
     }
 }
 

@@ -148,9 +148,7 @@ fn container(plan: &Plan, release: &Release) -> Value {
 }
 
 fn service(plan: &Plan, release: &Release) -> Value {
-    let port = |name: &str, port: u16, protocol: &str| {
-        json!({ "name": name, "port": port, "targetPort": port, "protocol": protocol })
-    };
+    let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": port, "protocol": protocol });
     json!({
         "apiVersion": "v1",
         "kind": "Service",

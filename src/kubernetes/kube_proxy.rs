@@ -39,7 +39,9 @@ pub fn kube_proxy(plan: &Plan, release: &Release) -> Result<Vec<Object>, PatchEr
 /// The `KubeProxyConfiguration`: the plan's over the generated one.
 #[must_use]
 pub fn configuration(plan: &Plan, release: &Release) -> Value {
-    let bind_address = if plan.network.service_cidrs[0].addr().is_ipv6() { "::" } else { "0.0.0.0" };
+    // All addresses of the control planes' family, as kubeadm decides it.
+    let ipv6 = plan.control_planes().next().is_some_and(|host| host.address.is_ipv6());
+    let bind_address = if ipv6 { "::" } else { "0.0.0.0" };
     let mut configuration = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",

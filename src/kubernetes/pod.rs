@@ -69,7 +69,13 @@ impl HostVolume {
 
     fn same(name: &str, path: &RemotePath, read_only: bool, kind: &str) -> Self {
         let path = path.to_string();
-        Self { name: name.to_owned(), host_path: path.clone(), mount_path: path, read_only, kind: Some(kind.to_owned()) }
+        Self {
+            name: name.to_owned(),
+            host_path: path.clone(),
+            mount_path: path,
+            read_only,
+            kind: Some(kind.to_owned()),
+        }
     }
 }
 
@@ -207,8 +213,7 @@ impl ProbeTarget {
     }
 
     fn probe(&self, path: &str, named_port: bool) -> Probe {
-        let port =
-            if named_port { IntOrString::String(PROBE_PORT.into()) } else { IntOrString::Int(self.port.into()) };
+        let port = if named_port { IntOrString::String(PROBE_PORT.into()) } else { IntOrString::Int(self.port.into()) };
         Probe {
             http_get: Some(HTTPGetAction {
                 host: Some(self.address.clone()).filter(|address| !address.is_empty()),

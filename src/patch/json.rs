@@ -54,9 +54,12 @@ pub fn apply(document: Value, patch: &Value) -> Result<Value, OperationError> {
             .map_err(|error| OperationError::Malformed { operation: index, reason: error.to_string() })?;
         let (name, path) = operation.name_and_path();
         let path = path.to_owned();
-        operation
-            .apply(&mut document)
-            .map_err(|reason| OperationError::Failed { operation: index, name, path, reason })?;
+        operation.apply(&mut document).map_err(|reason| OperationError::Failed {
+            operation: index,
+            name,
+            path,
+            reason,
+        })?;
     }
     Ok(document)
 }

@@ -2,7 +2,7 @@
 //! the value for a release is that of the last row that is not younger. Patch releases have rows
 //! of their own where a fix was carried back to older minors.
 //!
-//! Sources: what kubeadm v1.20.2, v1.32.13, v1.34.9 and v1.36.2 rendered; the release notes of
+//! Sources: what kubeadm v1.20.2, v1.32.13, v1.34.9 and v1.36.2 rendered (and v1.35.6); the release notes of
 //! v1.21 to v1.36; image lists of clusters. Where the first patch release with a new image is not
 //! known, the row names the first one seen with it.
 
@@ -54,8 +54,7 @@ const CORE_DNS_TAG: Table<&str> = &[
     (v(36, 0), "v1.14.2"),
 ];
 
-const PAUSE_TAG: Table<&str> =
-    &[(v(20, 0), "3.2"), (v(31, 0), "3.10"), (v(34, 0), "3.10.1"), (v(36, 0), "3.10.2")];
+const PAUSE_TAG: Table<&str> = &[(v(20, 0), "3.2"), (v(31, 0), "3.10"), (v(34, 0), "3.10.1"), (v(36, 0), "3.10.2")];
 
 const CORE_DNS_PATH: Table<&str> = &[(v(20, 0), "coredns"), (v(21, 0), "coredns/coredns")];
 
@@ -251,9 +250,14 @@ mod tests {
 
     #[test]
     fn a_fix_carried_back_holds_from_its_patch_release_only() {
-        for (version, expected) in
-            [(v(32, 13), false), (v(33, 11), false), (v(33, 12), true), (v(34, 7), false), (v(34, 8), true), (v(36, 0), false)]
-        {
+        for (version, expected) in [
+            (v(32, 13), false),
+            (v(33, 11), false),
+            (v(33, 12), true),
+            (v(34, 7), false),
+            (v(34, 8), true),
+            (v(36, 0), false),
+        ] {
             assert_eq!(at(KUBELET_CLIENT_BY_NAME, version), expected, "{version}");
         }
     }

@@ -20,7 +20,9 @@ pub fn scheduler(inputs: &PodInputs<'_>) -> Result<Value, PatchError> {
 
     let mut flags = Flags::default();
     flags.set_all([("bind-address", "127.0.0.1"), ("leader-elect", "true")]);
-    flags.set_all(["authentication-kubeconfig", "authorization-kubeconfig", "kubeconfig"].map(|name| (name, &kubeconfig)));
+    flags.set_all(
+        ["authentication-kubeconfig", "authorization-kubeconfig", "kubeconfig"].map(|name| (name, &kubeconfig)),
+    );
     flags.set_all(release.pods.controller_flags.iter().copied());
     flags.set_feature_gates(&feature_gates(plan, release));
 
