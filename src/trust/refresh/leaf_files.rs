@@ -55,7 +55,8 @@ pub fn settle(
         Decision::Rewrite(kept, reason) => Ok(found(leaf, kept, Change::Rewritten(reason))),
         Decision::Issue(reason) => {
             let key = keys.next().expect("a key was drawn for every leaf to be issued");
-            let signer = authority.signer.as_ref().ok_or(TrustProblem::NotFetched(ClusterPair::Authority(leaf.authority)))?;
+            let signer =
+                authority.signer.as_ref().ok_or(TrustProblem::NotFetched(ClusterPair::Authority(leaf.authority)))?;
             let certificate = signer
                 .sign(&leaf, &key, Validity { now: inputs.now, length: validity.0 })
                 .map_err(|problem| TrustProblem::Issue { what: format!("{} on {}", leaf.name, leaf.host), problem })?;
@@ -102,7 +103,11 @@ pub fn add(
             if new_key {
                 let both = [&settled.certificate, settled.key.expose()].concat();
                 material.files.push(file(issued, PRIVATE, Content::secret(Secret::new(both), settled.review())));
-                material.links.push(TrustLink { path: current.clone(), target: issued.clone(), phase: Phase::Certificates });
+                material.links.push(TrustLink {
+                    path: current.clone(),
+                    target: issued.clone(),
+                    phase: Phase::Certificates,
+                });
             }
             let known = authority.certificate.as_ref().filter(|_| !authority.is_new);
             let differs = decide::kubelet_kubeconfig(kubeconfig, current, state, known);
@@ -110,7 +115,8 @@ pub fn add(
                 announce(kubeconfig.path.file_name(), reason, false);
             }
             let found = state.text(&kubeconfig.path).filter(|_| differs.is_none());
-            let content = found.map_or_else(|| kubelet_kubeconfig(kubeconfig, current, leaf, authority), Content::plain);
+            let content =
+                found.map_or_else(|| kubelet_kubeconfig(kubeconfig, current, leaf, authority), Content::plain);
             material.files.push(file(&kubeconfig.path, PRIVATE, content));
         }
     }
