@@ -57,6 +57,8 @@ impl fmt::Debug for Secret {
 pub struct Content {
     bytes: Secret,
     review: Review,
+    /// Whether the bytes hold something drawn at random in this run.
+    drawn: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -73,19 +75,32 @@ impl Content {
     /// Public text without anything random in it.
     #[must_use]
     pub fn plain(text: impl Into<String>) -> Self {
-        Self { bytes: Secret::new(text.into().into_bytes()), review: Review::Plain }
+        Self { bytes: Secret::new(text.into().into_bytes()), review: Review::Plain, drawn: false }
     }
 
     /// Public text whose random parts are replaced in `review`.
     #[must_use]
     pub fn reviewed(text: impl Into<String>, review: impl Into<String>) -> Self {
-        Self { bytes: Secret::new(text.into().into_bytes()), review: Review::As(review.into()) }
+        Self { bytes: Secret::new(text.into().into_bytes()), review: Review::As(review.into()), drawn: true }
     }
 
     /// A secret, described by a sentence that is the same in every run with the same meaning.
     #[must_use]
     pub fn secret(bytes: Secret, description: impl Into<String>) -> Self {
-        Self { bytes, review: Review::Hidden(description.into()) }
+        Self { bytes, review: Review::Hidden(description.into()), drawn: false }
+    }
+
+    /// The same, marked as drawn in this run.
+    #[must_use]
+    pub fn drawn(self) -> Self {
+        Self { drawn: true, ..self }
+    }
+
+    /// Whether the bytes hold something drawn at random in this run, so that their digest
+    /// means nothing to the next run.
+    #[must_use]
+    pub fn is_drawn(&self) -> bool {
+        self.drawn
     }
 
     /// What goes to the host.

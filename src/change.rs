@@ -64,6 +64,8 @@ pub enum Reason {
         #[serde(serialize_with = "as_texts")]
         changed: Vec<RemotePath>,
     },
+    /// The API did not answer, so nothing is known; it is applied when it does.
+    Unseen,
     /// The API's object differs in these fields.
     Fields {
         /// Dotted paths.
@@ -98,6 +100,7 @@ impl fmt::Display for Reason {
                 let names: Vec<&str> = changed.iter().map(RemotePath::file_name).collect();
                 write!(f, "restart: {} changed", names.join(", "))
             }
+            Self::Unseen => f.write_str("not seen: the API does not answer now"),
             Self::Fields { changed, drift } => {
                 if *drift {
                     f.write_str("drift: ")?;

@@ -6,6 +6,11 @@ use std::time::Duration;
 use crate::change::Change;
 use crate::graph::Gate;
 
+pub mod compare;
+pub mod live;
+pub mod marks;
+pub mod wire;
+
 /// Why the cluster could not be asked or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -16,6 +21,18 @@ pub struct ClusterError {
     pub detail: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Asking again gets the same answer.
+    pub permanent: bool,
+    /// The API does not know the object's kind (yet).
+    pub unknown_kind: bool,
+}
+
+impl ClusterError {
+    /// An error that may pass.
+    #[must_use]
+    pub fn plain(message: String) -> Self {
+        Self { message, detail: None, hint: None, permanent: false, unknown_kind: false }
+    }
 }
 
 /// The cluster as the engine sees it.

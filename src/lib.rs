@@ -6,13 +6,29 @@
 //! `apply` are the same code up to the graph. ARCHITECTURE.md has the map and the invariants.
 
 pub mod artifact;
+pub mod bootstrap_token;
 pub mod change;
+pub mod cli;
 pub mod cluster;
+pub mod desired;
+pub mod diff;
+pub mod execute;
 pub mod facts;
+pub mod failure;
 pub mod graph;
+pub mod kubernetes;
+pub mod local_files;
 pub mod names;
+pub mod patch;
+pub mod paths;
 pub mod phase;
 pub mod plan;
+pub mod preflight;
+pub mod release;
+pub mod report;
+pub mod request;
+pub mod standing;
+pub mod template;
 pub mod transport;
 pub mod trust;
 pub mod yaml;

@@ -37,6 +37,8 @@ pub enum Phase {
     Healthy,
     /// The in-cluster objects kubeadm makes at `init`: RBAC, ConfigMaps, bootstrap token.
     ClusterObjects,
+    /// Nothing but a note on the hosts that carry the cluster: it was formed. From then on it lives.
+    Formed,
     /// Labels and taints of the Nodes.
     Nodes,
     /// The network provider's objects.
@@ -63,6 +65,7 @@ impl fmt::Display for Phase {
             Self::Kubelet => "kubelet",
             Self::Healthy => "healthy",
             Self::ClusterObjects => "cluster-objects",
+            Self::Formed => "formed",
             Self::Nodes => "nodes",
             Self::Network => "network",
             Self::Addons => "addons",
@@ -198,6 +201,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule { phase: Phase::Healthy, on: On::Keepers, after: &[Here(Phase::Kubelet)] },
     Rule { phase: Phase::ClusterObjects, on: On::Cluster, after: &[Everywhere(Phase::Healthy)] },
+    Rule { phase: Phase::Formed, on: On::Keepers, after: &[Everywhere(Phase::ClusterObjects)] },
     Rule { phase: Phase::Network, on: On::Cluster, after: &[Everywhere(Phase::ClusterObjects)] },
     Rule { phase: Phase::Addons, on: On::Cluster, after: &[Everywhere(Phase::ClusterObjects)] },
     Rule {
@@ -208,7 +212,12 @@ pub const RULES: &[Rule] = &[
     Rule {
         phase: Phase::Ready,
         on: On::Cluster,
-        after: &[Everywhere(Phase::Nodes), Everywhere(Phase::Network), Everywhere(Phase::Addons)],
+        after: &[
+            Everywhere(Phase::Formed),
+            Everywhere(Phase::Nodes),
+            Everywhere(Phase::Network),
+            Everywhere(Phase::Addons),
+        ],
     },
 ];
 
@@ -222,8 +231,9 @@ pub fn rule(phase: Phase) -> &'static Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// No host carries any part of a cluster, or only what a bootstrap that was cut off left.
+    /// There never was a whole cluster: hosts are empty, or carry what a bootstrap that was cut off
+    /// left. No host has the note of `Phase::Formed`.
     Fresh,
-    /// A cluster is there: hosts that carry it are changed one at a time.
+    /// A cluster was formed: hosts that carry it are changed one at a time.
     Living,
 }

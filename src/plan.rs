@@ -16,7 +16,16 @@ use serde::{Deserialize, Serialize};
 use crate::names::{ClusterName, Digest, HostName, KubernetesVersion, RemotePath, Span};
 
 pub mod arguments;
+pub mod field;
 pub mod hosts;
+pub mod load;
+pub mod local_files;
+pub mod problem;
+pub mod report;
+pub mod schema;
+pub mod structure;
+pub mod suggestion;
+pub mod validate;
 
 pub use arguments::ArgumentValues;
 pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
@@ -73,6 +82,7 @@ pub struct Plan {
     pub runtime: Runtime,
     /// How programs come to the hosts. What is not named here is expected to be installed.
     #[serde(default)]
+    #[schemars(with = "schema::SourceByProgram")]
     pub binaries: BTreeMap<Program, Source>,
     /// Container images.
     #[serde(default)]
@@ -141,11 +151,11 @@ pub enum Endpoint {
 pub struct Network {
     /// Pod networks: one, or one IPv4 and one IPv6 for dual stack.
     #[serde(default = "default_pod_cidrs")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<schema::NetworkText>")]
     pub pod_cidrs: Vec<IpNet>,
     /// Service networks: one, or one IPv4 and one IPv6 for dual stack, in the order of `podCidrs`.
     #[serde(default = "default_service_cidrs")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<schema::NetworkText>")]
     pub service_cidrs: Vec<IpNet>,
     /// The cluster's DNS domain.
     #[serde(default = "default_dns_domain")]

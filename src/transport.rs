@@ -14,6 +14,13 @@ use crate::artifact::Secret;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
 
+pub mod parse;
+pub mod probe;
+pub mod records;
+pub mod script;
+pub mod shell;
+pub mod ssh;
+
 /// What a probe looks at. The whole answer comes back in one round trip.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeRequest {
@@ -21,6 +28,8 @@ pub struct ProbeRequest {
     pub roots: Vec<RemotePath>,
     /// Files below the roots of which only the existence is told (CA keys).
     pub without_content: Vec<RemotePath>,
+    /// Directories outside the roots of which only mode and owner are told.
+    pub directories: Vec<RemotePath>,
     /// Programs that are only looked at with `stat`.
     pub programs: Vec<RemotePath>,
     /// systemd units.

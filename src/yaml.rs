@@ -4,8 +4,10 @@
 //! reads them; the plan file is read strictly by `plan::load`, which has its own options here.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
+use serde_saphyr::{MessageFormatter, Spanned};
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 /// Why a text is not the YAML it should be. The text never quotes the source, which may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +35,153 @@ pub fn read_all(text: &str) -> Result<Vec<Value>, YamlError> {
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| YamlError { message: error.to_string() })?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// A place in a text: where a node starts and how far it reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Counted from 1; 0 where nothing is known.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// The first byte.
+    pub start: usize,
+    /// The byte after the last one; equal to `start` for a mapping or list written as a block.
+    pub end: usize,
+}
+
+/// A node of a document, with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Where it is.
+    pub place: Place,
+    /// What it is.
+    pub kind: NodeKind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeKind {
+    /// Null, a boolean, a number or a text.
+    Scalar(Value),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping in the order written: key, the key's place, value.
+    Mapping(Vec<(String, Place, Node)>),
+}
+
+impl Node {
+    /// The same without places.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        match &self.kind {
+            NodeKind::Scalar(value) => value.clone(),
+            NodeKind::List(items) => items.iter().map(Self::to_value).collect(),
+            NodeKind::Mapping(entries) => {
+                Value::Object(entries.iter().map(|(key, _, node)| (key.clone(), node.to_value())).collect())
+            }
+        }
+    }
+}
+
+/// Why a text could not be read strictly, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PlacedError {
+    /// What is wrong, without the place.
+    pub message: String,
+    /// Where, as far as it is known.
+    pub place: Place,
+}
+
+/// Reads one document that a person wrote for slipway: only `true` and `false` are booleans,
+/// unknown tags, merge keys and repeated keys are errors, and the size of what aliases and
+/// nesting make of the text is limited.
+///
+/// # Errors
+/// The text is not YAML, or beyond a limit.
+pub fn read_strictly(text: &str) -> Result<Node, PlacedError> {
+    let options = serde_saphyr::options! {
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+        with_snippet: false,
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        merge_keys: MergeKeyPolicy::Error,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 20_000 },
+        budget: serde_saphyr::budget! { max_nodes: 400_000, max_events: 1_000_000, max_depth: 40, max_aliases: 1_000 },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| PlacedError {
+        place: error.location().map(place).unwrap_or_default(),
+        message: serde_saphyr::DefaultMessageFormatter.format_message(&error).replace(char::is_control, " "),
+    })
+}
+
+fn place(location: serde_saphyr::Location) -> Place {
+    // The library marks what it does not know with numbers that are out of any range.
+    let known = |number: Option<u64>| number.and_then(|n| usize::try_from(n).ok()).filter(|n| *n < u32::MAX as usize);
+    let start = known(location.span().byte_offset()).unwrap_or_default();
+    Place {
+        line: known(Some(location.line())).unwrap_or_default(),
+        column: known(Some(location.column())).unwrap_or_default(),
+        start,
+        end: start + known(location.span().byte_len()).unwrap_or_default(),
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<NodeKind>::deserialize(deserializer)?;
+        Ok(Self { place: place(spanned.referenced), kind: spanned.value })
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = NodeKind;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a YAML node")
+    }
+    fn visit_unit<E>(self) -> Result<NodeKind, E> {
+        Ok(NodeKind::Scalar(Value::Null))
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<NodeKind, E> {
+        Ok(NodeKind::Scalar(value.into()))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<NodeKind, E> {
+        Ok(NodeKind::Scalar(value.into()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<NodeKind, E> {
+        Ok(NodeKind::Scalar(value.into()))
+    }
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<NodeKind, E> {
+        let number = Number::from_f64(value).ok_or_else(|| E::custom("a number without a value"))?;
+        Ok(NodeKind::Scalar(Value::Number(number)))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<NodeKind, E> {
+        Ok(NodeKind::Scalar(value.into()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<NodeKind, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            items.push(item);
+        }
+        Ok(NodeKind::List(items))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeKind, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            entries.push((key.value, place(key.referenced), map.next_value()?));
+        }
+        Ok(NodeKind::Mapping(entries))
+    }
 }
 
 /// Writes one document that Kubernetes' own reader reads back unchanged.
@@ -67,6 +216,38 @@ mod tests {
             let value = serde_json::json!({ "key": text, text: 1 });
             assert_eq!(read::<Value>(&write(&value)).unwrap(), value, "{text:?}");
         }
+    }
+
+    #[test]
+    fn strict_reading_keeps_places() {
+        let node = read_strictly("a: 1\nb:\n  - x\n  - {c: \"é\", d: ~}\n").unwrap();
+        assert_eq!(node.to_value(), serde_json::json!({ "a": 1, "b": ["x", { "c": "é", "d": null }] }));
+        let NodeKind::Mapping(entries) = &node.kind else { panic!() };
+        assert_eq!(entries[1].1, Place { line: 2, column: 1, start: 5, end: 6 });
+        let NodeKind::List(items) = &entries[1].2.kind else { panic!() };
+        assert_eq!(items[0].place, Place { line: 3, column: 5, start: 12, end: 13 });
+    }
+
+    #[test]
+    fn strict_reading_refuses_what_is_ambiguous_and_what_is_too_much() {
+        for (text, wanted) in [
+            ("a: 1\na: 2\n", "duplicate mapping key: a"),
+            ("a: !thing 1\n", "tag"),
+            ("<<: {a: 1}\n", "merge"),
+            ("a: [\n", "unclosed bracket"),
+            (&"[".repeat(5000), "depth"),
+        ] {
+            let error = read_strictly(text).unwrap_err();
+            assert!(error.message.to_lowercase().contains(wanted), "{text:.20}: {error}");
+        }
+        let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x]\n");
+        for level in 1..12 {
+            let inner = vec![format!("*a{}", level - 1); 9].join(",");
+            bomb.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
+        }
+        let started = std::time::Instant::now();
+        assert!(read_strictly(&bomb).is_err());
+        assert!(started.elapsed().as_secs() < 2, "an alias bomb is refused quickly");
     }
 
     #[test]

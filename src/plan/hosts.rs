@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema::{AddressText, NetworkText};
 use super::{ArgumentValues, Document, url};
 use crate::names::{HostName, Span};
 
@@ -20,11 +21,11 @@ pub struct Host {
     /// The name of the host and of its Node.
     pub name: HostName,
     /// The address the other hosts reach it at.
-    #[schemars(with = "String")]
+    #[schemars(with = "AddressText")]
     pub address: IpAddr,
     /// Its address of the other family, for dual stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<AddressText>")]
     pub second_address: Option<IpAddr>,
     /// What the host is for. `control-plane` with `worker` makes a control plane that also runs
     /// ordinary pods.
@@ -46,7 +47,7 @@ pub struct Host {
     /// This node's share of the pod networks, with the built-in bridge network. Left out, the next
     /// free one; it then stays with the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<NetworkText>")]
     pub pod_cidrs: Vec<IpNet>,
 }
 

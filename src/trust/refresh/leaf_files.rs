@@ -97,7 +97,8 @@ pub fn add(
                 (Change::None, Some(found)) => Secret::new(found),
                 _ => Secret::new(kubeconfig::write(place, &authority.text, &settled.credentials())),
             };
-            material.files.push(file(&place.path, PRIVATE, Content::secret(content, description)));
+            let content = Content::secret(content, description);
+            material.files.push(file(&place.path, PRIVATE, if new_key { content.drawn() } else { content }));
         }
         Storage::KubeletClient { current, issued, kubeconfig } => {
             if new_key {

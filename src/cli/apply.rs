@@ -1,0 +1,167 @@
+//! `slipway apply`: the same planning as `diff`, then the graph is carried out.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use jiff::{Timestamp, Zoned};
+
+use super::planning::{self, Options, Planned};
+use super::{Output, PlanFile, Selection, check, diff, sessions};
+use crate::execute::control::{Control, Stop};
+use crate::execute::{Execution, execute};
+use crate::failure::{Failure, Kind};
+use crate::graph::Step;
+use crate::names::Digest;
+use crate::phase::Stage;
+use crate::report::difference::Difference;
+use crate::report::journal::{self, Journal};
+use crate::report::terminal::{Screen, Show};
+use crate::report::{Event, Report};
+use crate::transport::script::{self, ScriptContext};
+use crate::transport::ssh::SshTransport;
+use crate::transport::{Bundle, Transport as _};
+
+/// What can be asked of `apply`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: PlanFile,
+    #[command(flatten)]
+    selection: Selection,
+    /// Go on only if the change set has this digest (as `diff` printed it)
+    #[arg(long, value_name = "DIGEST")]
+    expect: Option<Digest>,
+    /// Do not ask before a living cluster is changed
+    #[arg(long, short)]
+    yes: bool,
+    /// How events and results are written
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let loaded = check::load_plan(&arguments.file, arguments.output)?;
+    let transport = sessions::open(&loaded.plan)?;
+    let result = work(arguments, loaded, &transport).await;
+    transport.close().await;
+    result
+}
+
+async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transport: &Arc<SshTransport>) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let plan_digest = Digest::of(&loaded.text);
+    let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
+    let options = Options { selection: &arguments.selection, lock, now };
+    let planned = planning::plan(loaded, Arc::clone(transport), options).await?;
+    if arguments.output == Output::Text {
+        planned.show_warnings();
+    }
+    let difference = Difference::of(&planned.graph);
+    if let Some(expected) = arguments.expect.filter(|expected| *expected != difference.digest) {
+        return Err(Failure::new(
+            Kind::NotConfirmed,
+            format!("the change set is not the reviewed one: its digest is {}, expected was {expected}", difference.digest),
+        )
+        .hint("nothing was changed; look at `slipway diff` again"));
+    }
+    if !difference.is_empty() {
+        confirm(arguments, &planned, &difference)?;
+    }
+    let report = carry_out(arguments, &planned, transport, plan_digest).await;
+    finish(arguments, &planned, &report)
+}
+
+/// A living cluster is only changed after a yes: on the terminal, or given ahead by `--yes` or `--expect`.
+fn confirm<T>(arguments: &Arguments, planned: &Planned<T>, difference: &Difference) -> Result<(), Failure> {
+    if planned.stage == Stage::Fresh || arguments.yes || arguments.expect.is_some() {
+        return Ok(());
+    }
+    eprint!("{}", difference.to_text(diff::look(false)));
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::new(Kind::NotConfirmed, "a living cluster would be changed, and there is no terminal to ask on")
+            .hint("review the change set above and pass `--yes`, or `--expect` with its digest"));
+    }
+    let question = format!("Change cluster {}?", planned.plan.name);
+    match dialoguer::Confirm::new().with_prompt(question).default(false).interact() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Kind::NotConfirmed, "not confirmed; nothing was changed")),
+        Err(error) => Err(Failure::new(Kind::NotConfirmed, format!("cannot ask: {error}")).hint("pass `--yes`")),
+    }
+}
+
+/// Carries the graph out, with events to the screen (or as JSON) and to the journal.
+async fn carry_out(
+    arguments: &Arguments,
+    planned: &Planned<SshTransport>,
+    transport: &Arc<SshTransport>,
+    plan_digest: Digest,
+) -> Report {
+    let environment = |name: &str| std::env::var_os(name);
+    let no_colour = environment("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = environment("TERM").is_some_and(|value| value == "dumb");
+    let mut screen = Screen::new(Show::suited(no_colour, dumb), std::io::stderr());
+    let mut journal = if planned.graph.changes() > 0 { open_journal(planned, plan_digest) } else { None };
+    let on_event = |event: &Event| {
+        match arguments.output {
+            Output::Json => println!("{}", journal::json_line(Timestamp::now(), event)),
+            Output::Text => screen.show(&Zoned::now().strftime("%H:%M:%S").to_string(), event),
+        }
+        if let Some(open) = &mut journal
+            && let Err(error) = open.record(Timestamp::now(), event)
+        {
+            eprintln!("warning: {error}");
+            journal = None;
+        }
+    };
+    let limits = &planned.plan.limits;
+    let context = ScriptContext { timeout: limits.step_timeout.0, socket: planned.plan.runtime.socket.clone() };
+    let make_bundle = |step: &Step| -> Bundle { script::bundle(&step.id.to_string(), &step.changes, &context) };
+    let control = Control::default();
+    let execution =
+        Execution { transport: transport.as_ref(), cluster: &planned.cluster, make_bundle, limits, control: &control };
+    let run = execute(&planned.graph, &execution, on_event);
+    tokio::pin!(run);
+    loop {
+        tokio::select! {
+            report = &mut run => return report,
+            signal = tokio::signal::ctrl_c() => {
+                if signal.is_ok() && control.interrupt() == Stop::Drain && arguments.output == Output::Text {
+                    eprintln!("stopping: nothing new is started; press Ctrl-C again to disconnect at once");
+                }
+            }
+        }
+    }
+}
+
+fn open_journal(planned: &Planned<SshTransport>, plan: Digest) -> Option<Journal> {
+    let directory = journal::directory(&planned.plan.name, |name| std::env::var_os(name).map(Into::into))?;
+    let start = journal::Start {
+        version: env!("CARGO_PKG_VERSION").into(),
+        command: "apply".into(),
+        plan,
+        operator: sessions::operator(),
+    };
+    match Journal::begin(&directory, Timestamp::now(), &start) {
+        Ok(journal) => Some(journal),
+        Err(error) => {
+            eprintln!("warning: {error}");
+            None
+        }
+    }
+}
+
+fn finish(arguments: &Arguments, planned: &Planned<SshTransport>, report: &Report) -> Result<(), Failure> {
+    if arguments.output == Output::Text {
+        if report.succeeded() && report.changes() == 0 {
+            let trips: Vec<String> = report.round_trips.values().map(ToString::to_string).collect();
+            println!("nothing to do: cluster {} is as the plan says ({} hosts, {} round trips)", planned.plan.name, report.round_trips.len(), trips.join("+"));
+        } else {
+            print!("{}", report.to_text());
+        }
+    }
+    if report.succeeded() {
+        return Ok(());
+    }
+    let interrupted = report.failures().count() == 0;
+    Err(Failure::shown(if interrupted { Kind::Interrupted } else { Kind::Steps }))
+}

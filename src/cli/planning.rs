@@ -1,0 +1,311 @@
+//! THE story, up to the point where something is done: probe every host, see how things stand,
+//! check, decide on keys and certificates, compute what is wanted, compare, and build the graph.
+//! `diff`, `apply`, `graph` and `status` all begin here, so what one shows the other does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use jiff::Timestamp;
+
+use super::Selection;
+use crate::artifact::Artifact;
+use crate::change::{Change, Reason};
+use crate::cluster::live::LiveCluster;
+use crate::cluster::wire::Tls;
+use crate::desired::{self, Inputs, LocalFiles, Standing};
+use crate::diff::host_changes;
+use crate::facts::{Facts, System};
+use crate::failure::{Failure, Kind};
+use crate::graph::{Step, StepGraph};
+use crate::kubernetes::objects::ObjectInputs;
+use crate::names::HostName;
+use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
+use crate::plan::load::Loaded;
+use crate::plan::Plan;
+use crate::preflight::{self, Finding, Severity};
+use crate::release::Release;
+use crate::standing;
+use crate::transport::{Transport, TransportError};
+use crate::trust::authorities;
+use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
+use crate::{bootstrap_token, local_files, request};
+
+/// Everything that is known and decided before the first change.
+pub(super) struct Planned<T> {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// What each host that answered is and has.
+    pub facts: BTreeMap<HostName, Facts>,
+    /// Whether the cluster lives.
+    pub stage: Stage,
+    /// Preflight's warnings (errors end the planning).
+    pub warnings: Vec<Finding>,
+    /// The steps with their changes.
+    pub graph: StepGraph,
+    /// Keys and certificates.
+    pub material: Material,
+    /// The cluster through its API.
+    pub cluster: LiveCluster<T>,
+    /// Hosts that did not answer and were not asked for.
+    pub absent: BTreeMap<HostName, TransportError>,
+}
+
+impl<T> Planned<T> {
+    /// Shows what preflight found and what does not keep a run from going on.
+    pub fn show_warnings(&self) {
+        for warning in &self.warnings {
+            eprintln!("{warning}");
+        }
+        for error in self.absent.values() {
+            eprintln!("warning: {error} (not asked for)");
+        }
+    }
+}
+
+/// What planning needs besides the plan.
+pub(super) struct Options<'a> {
+    /// Only a part of the work.
+    pub selection: &'a Selection,
+    /// Hold the hosts' locks, as this operator and run.
+    pub lock: Option<String>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// Plans a run. Writes nothing on any host, but for the locks if they are asked for.
+pub(super) async fn plan<T: Transport + 'static>(
+    loaded: Loaded,
+    transport: Arc<T>,
+    options: Options<'_>,
+) -> Result<Planned<T>, Failure> {
+    let plan = Arc::new(loaded.plan);
+    let release = Release::of(plan.kubernetes.version).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+    for host in &options.selection.hosts {
+        if plan.host(host).is_none() {
+            return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
+        }
+    }
+    let (facts, absent) = probe(&plan, &transport, &options).await?;
+    let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
+    tolerate(&plan, &absent, standing.stage, options.selection)?;
+    let warnings = check(&plan, &facts, standing.stage, options.now)?;
+
+    let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
+    let local = read_local_files(&plan, &systems)?;
+    let material = material(&plan, &facts, &standing, &local, transport.as_ref(), options.now).await?;
+    let cluster = LiveCluster::new(
+        Arc::clone(&transport),
+        Arc::clone(&plan),
+        mutual(&material.api, "kubernetes"),
+        plan.etcd.external.is_none().then(|| mutual(&material.etcd, "localhost")),
+    );
+
+    let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
+    let mut steps = host_steps(&inputs, &facts)?;
+    steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
+    let mut graph = StepGraph::build(&plan, standing.stage, steps, &plan.limits).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    if !options.selection.hosts.is_empty() || !options.selection.phases.is_empty() {
+        let hosts: BTreeSet<HostName> = options.selection.hosts.iter().cloned().collect();
+        let phases: BTreeSet<Phase> = options.selection.phases.iter().copied().collect();
+        graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+    }
+    Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), facts, warnings, graph, material, cluster, absent })
+}
+
+/// Credentials as TLS settings.
+fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
+    Tls::Mutual {
+        authority: credentials.ca_pem.clone(),
+        certificate: credentials.certificate_pem.clone(),
+        key: credentials.key.clone(),
+        server_name,
+    }
+}
+
+type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
+
+/// Looks at every host, in parallel. A host whose lock is taken ends the run.
+async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, options: &Options<'_>) -> Result<Probed, Failure> {
+    let request = request::probe(plan, options.lock.clone());
+    let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(&plan.hosts)
+        .map(|host| {
+            let request = &request;
+            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
+        })
+        .buffer_unordered(plan.limits.parallel_hosts)
+        .collect()
+        .await;
+    let mut facts = BTreeMap::new();
+    let mut absent = BTreeMap::new();
+    for (host, answer) in answers {
+        match answer {
+            Ok(answer) => {
+                facts.insert(host, answer);
+            }
+            Err(error) => {
+                absent.insert(host, error);
+            }
+        }
+    }
+    if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
+        return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
+    }
+    Ok((facts, absent))
+}
+
+/// A host that does not answer ends the run, unless the cluster lives and the host was not asked for.
+fn tolerate(
+    plan: &Plan,
+    absent: &BTreeMap<HostName, TransportError>,
+    stage: Stage,
+    selection: &Selection,
+) -> Result<(), Failure> {
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let chosen = &selection.hosts;
+    let tolerable = stage == Stage::Living && !chosen.is_empty() && chosen.iter().all(|host| !absent.contains_key(host));
+    if tolerable {
+        return Ok(());
+    }
+    let lines: Vec<String> = absent.values().map(ToString::to_string).collect();
+    let mut failure = Failure::new(Kind::Unreachable, lines.join("\nerror: "));
+    for error in absent.values() {
+        if let TransportError::Connect { hint: Some(hint), .. } = error
+            && !failure.hints.contains(hint)
+        {
+            failure = failure.hint(hint.clone());
+        }
+    }
+    let keeper = plan.hosts.iter().any(|host| absent.contains_key(&host.name) && On::Keepers.includes(plan, host));
+    failure = match stage {
+        Stage::Fresh if keeper => failure.hint(
+            "nothing was changed: a host that may already hold the cluster's CA or etcd data was not seen, and slipway never makes a second CA",
+        ),
+        Stage::Fresh => failure.hint("nothing was changed: a cluster is only formed when every host of the plan answers"),
+        Stage::Living => failure.hint("nothing was changed; `--host NAME` works on chosen hosts while others are away"),
+    };
+    Err(failure)
+}
+
+fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage, now: Timestamp) -> Result<Vec<Finding>, Failure> {
+    #[expect(clippy::cast_precision_loss, reason = "a clock in seconds has room for fractions")]
+    let now = now.as_millisecond() as f64 / 1000.0;
+    let findings = preflight::check(plan, facts, stage, now);
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        return Err(Failure::new(Kind::Refused, format!("the hosts are not ready; nothing was changed\n{}", lines.join("\n")))
+            .hint("a finding can be accepted by its name: `preflight: { ignore: [NAME] }` in the plan file"));
+    }
+    Ok(findings)
+}
+
+fn read_local_files(plan: &Plan, systems: &BTreeMap<HostName, System>) -> Result<LocalFiles, Failure> {
+    let architectures: BTreeSet<String> = systems.values().map(|system| system.architecture.clone()).collect();
+    let architectures: Vec<String> = architectures.into_iter().collect();
+    local_files::read(plan, &architectures).map_err(|error| Failure::from_error(Kind::LocalFile, &error))
+}
+
+/// Which keys and certificates there shall be; CA keys are fetched only if something is to be signed.
+async fn material<T: Transport>(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    standing: &Standing,
+    local: &LocalFiles,
+    transport: &T,
+    now: Timestamp,
+) -> Result<Material, Failure> {
+    let version = plan.kubernetes.version;
+    let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
+    let survey = authorities::survey(plan, facts, standing.stage).map_err(problems)?;
+    let mut keys = BTreeMap::new();
+    for wanted in authorities::needed_keys(plan, version, facts, &survey, now).map_err(problems)? {
+        let mut found = transport
+            .fetch(&wanted.host, std::slice::from_ref(&wanted.path))
+            .await
+            .map_err(|error| Failure::from_error(Kind::Unreachable, &error))?;
+        if let Some(key) = found.remove(&wanted.path) {
+            keys.insert(wanted.pair, key);
+        }
+    }
+    let external_etcd = local.external_etcd.as_ref();
+    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, now }).map_err(problems)
+}
+
+/// The steps on hosts, with what differs on each.
+fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<Vec<Step>, Failure> {
+    let mut steps = Vec::new();
+    for host in &inputs.plan.hosts {
+        let Some(Facts { system, state }) = facts.get(&host.name) else { continue };
+        let mut changed = BTreeSet::new();
+        let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+        let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+        for (phase, artifacts) in phases {
+            changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
+        }
+        for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
+            steps.push(Step {
+                id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+                changes: changes.remove(&rule.phase).unwrap_or_default(),
+                gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.local),
+            });
+        }
+    }
+    Ok(steps)
+}
+
+/// The steps on the cluster, with what differs there.
+async fn cluster_steps<T: Transport + 'static>(
+    inputs: &Inputs<'_>,
+    cluster: &LiveCluster<T>,
+    now: Timestamp,
+) -> Result<Vec<Step>, Failure> {
+    let objects = ObjectInputs {
+        plan: inputs.plan,
+        release: inputs.release,
+        ca_pem: &inputs.material.api.ca_pem,
+        token: Some(bootstrap_token::first(inputs.plan.name.as_str(), now)),
+    };
+    let wanted = desired::cluster::artifacts(inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+    let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+    // One question each, all phases at once; a cluster that is only being formed is not asked.
+    let answers = match inputs.standing.stage {
+        Stage::Fresh => None,
+        Stage::Living => {
+            let questions = wanted.iter().map(|(_, artifacts)| cluster.changes(artifacts.clone()));
+            cluster.client().await.ok().and(futures_util::future::try_join_all(questions).await.ok())
+        }
+    };
+    match answers {
+        Some(answers) => changes.extend(wanted.into_iter().map(|(phase, _)| phase).zip(answers)),
+        None => {
+            let reason = if inputs.standing.stage == Stage::Fresh { Reason::Missing } else { Reason::Unseen };
+            for (phase, artifacts) in wanted {
+                let all = artifacts.into_iter().map(|artifact: Artifact| Change { artifact, reason: reason.clone(), before: None });
+                changes.insert(phase, all.collect());
+            }
+        }
+    }
+    let rules = RULES.iter().filter(|rule| rule.on == On::Cluster);
+    Ok(rules
+        .map(|rule| Step {
+            id: StepId { phase: rule.phase, target: Target::Cluster },
+            changes: changes.remove(&rule.phase).unwrap_or_default(),
+            gates: desired::gates(rule.phase, inputs.plan, None, inputs.local),
+        })
+        .collect())
+}
+
+/// All reasons to refuse as one failure.
+fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let mut failure = Failure::new(Kind::Refused, lines.join("\nerror: "));
+    for problem in problems {
+        let hint = hint(problem);
+        if !hint.is_empty() && !failure.hints.contains(&hint) {
+            failure = failure.hint(hint);
+        }
+    }
+    failure.hint("nothing was changed")
+}

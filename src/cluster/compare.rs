@@ -1,0 +1,92 @@
+//! Compares a wanted object with the one the API holds. Pure. The API adds defaults and fields of
+//! other owners, so the question is whether everything wanted is there, not whether both are equal.
+
+use serde_json::Value;
+
+/// The annotation with the digest of what slipway last applied.
+pub const APPLIED_ANNOTATION: &str = "slipway.dev/applied";
+
+/// Dotted paths of wanted fields that the found object does not have, or has otherwise.
+#[must_use]
+pub fn missing_fields(wanted: &Value, found: &Value) -> Vec<String> {
+    let mut missing = Vec::new();
+    walk("", wanted, Some(found), &mut missing);
+    missing
+}
+
+fn walk(path: &str, wanted: &Value, found: Option<&Value>, missing: &mut Vec<String>) {
+    let found = match found {
+        Some(found) => found,
+        // The API leaves empty values out.
+        None if is_empty(wanted) => return,
+        None => {
+            missing.push(path.to_owned());
+            return;
+        }
+    };
+    match (wanted, found) {
+        (Value::Object(wanted), Value::Object(found)) => {
+            for (key, value) in wanted {
+                walk(&join(path, key), value, found.get(key), missing);
+            }
+        }
+        (Value::Array(wanted), Value::Array(found)) if wanted.len() == found.len() => {
+            for (index, value) in wanted.iter().enumerate() {
+                walk(&join(path, &index.to_string()), value, found.get(index), missing);
+            }
+        }
+        _ if wanted == found || is_empty(wanted) && is_empty(found) => {}
+        _ => missing.push(path.to_owned()),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+/// An object without what changes by itself: for comparing what is with what would be.
+#[must_use]
+pub fn essence(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for key in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"] {
+            metadata.remove(key);
+        }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(APPLIED_ANNOTATION);
+        }
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn defaults_and_foreign_fields_are_no_difference() {
+        let wanted = json!({ "spec": { "ports": [{ "port": 53 }], "selector": {}, "x": null } });
+        let found = json!({ "spec": { "ports": [{ "port": 53, "nodePort": 3 }], "clusterIP": "1.2.3.4" } });
+        assert!(missing_fields(&wanted, &found).is_empty());
+    }
+
+    #[test]
+    fn differences_are_named_by_path() {
+        let wanted = json!({ "data": { "a": "1", "b": "2" }, "list": [1, 2] });
+        let found = json!({ "data": { "a": "1", "b": "3" }, "list": [1] });
+        assert_eq!(missing_fields(&wanted, &found), ["data.b", "list"]);
+    }
+}

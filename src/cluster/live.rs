@@ -1,0 +1,375 @@
+//! The cluster as the engine sees it, over SSH: objects and Nodes through any API server that
+//! answers, health of every component asked on its own host.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::discovery::{self, Scope};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
+use super::wire::{self, Tls, describe};
+use super::{Cluster, ClusterError, marks};
+use crate::artifact::{Artifact, Object, ObjectPolicy};
+use crate::change::{Change, Reason};
+use crate::graph::Gate;
+use crate::names::{Digest, HostName};
+use crate::plan::{Host, Plan};
+use crate::transport::Transport;
+
+/// The field manager of everything slipway applies.
+pub const FIELD_MANAGER: &str = "slipway";
+/// How often a condition is asked.
+const POLL: Duration = Duration::from_millis(250);
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// The cluster over SSH.
+pub struct LiveCluster<T> {
+    transport: Arc<T>,
+    plan: Arc<Plan>,
+    /// The engine's credentials for the API servers.
+    api: Tls,
+    /// The engine's credentials for etcd; `None` with external etcd.
+    etcd: Option<Tls>,
+    /// The API server that answered last.
+    client: Mutex<Option<kube::Client>>,
+    /// Where each kind's objects are, once asked.
+    kinds: Mutex<BTreeMap<String, (ApiResource, Scope)>>,
+}
+
+impl<T: Transport + 'static> LiveCluster<T> {
+    /// A cluster reached with these credentials.
+    #[must_use]
+    pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
+        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default() }
+    }
+
+    /// A client of that control plane's own API server.
+    ///
+    /// # Errors
+    /// The credentials cannot be read.
+    pub fn client_of(&self, host: &Host) -> Result<kube::Client, ClusterError> {
+        let address = SocketAddr::new(host.address, self.plan.api_port());
+        wire::client(&self.transport, &host.name, address, &self.api)
+    }
+
+    /// A client of any API server that is ready: the one that answered last, else the first to answer.
+    ///
+    /// # Errors
+    /// None answers; the error names each with what it said.
+    pub async fn client(&self) -> Result<kube::Client, ClusterError> {
+        let known = self.client.lock().expect("no panic while it is held").clone();
+        if let Some(client) = known {
+            return Ok(client);
+        }
+        let mut reasons = Vec::new();
+        for host in self.plan.control_planes() {
+            let client = self.client_of(host)?;
+            match ask(&client, "/readyz").await {
+                Ok(_) => {
+                    *self.client.lock().expect("no panic while it is held") = Some(client.clone());
+                    return Ok(client);
+                }
+                Err(reason) => reasons.push(format!("{}: {reason}", host.name)),
+            }
+        }
+        Err(ClusterError::plain(format!("no API server answers ({})", reasons.join("; "))))
+    }
+
+    fn forget_client(&self) {
+        *self.client.lock().expect("no panic while it is held") = None;
+    }
+
+    /// What is to be done about these objects and Nodes. Writes nothing.
+    ///
+    /// # Errors
+    /// The API does not answer.
+    pub async fn changes(&self, artifacts: Vec<Artifact>) -> Result<Vec<Change>, ClusterError> {
+        let client = self.client().await?;
+        let formed = self.exists(&client, "v1", "ConfigMap", Some("kube-public"), "cluster-info").await?;
+        let questions = artifacts.into_iter().map(|artifact| {
+            let client = client.clone();
+            async move {
+                match artifact {
+                    Artifact::Object(object) if object.policy == ObjectPolicy::WithCluster && formed => Ok(None),
+                    Artifact::Object(object) => self.object_change(&client, object).await,
+                    Artifact::NodeMarks(wanted) => marks::change(&client, wanted).await,
+                    _ => Ok(None),
+                }
+            }
+        });
+        let answers = futures_util::future::try_join_all(questions).await?;
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    async fn exists(
+        &self,
+        client: &kube::Client,
+        api_version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<bool, ClusterError> {
+        let mut value = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": name } });
+        if let Some(namespace) = namespace {
+            value["metadata"]["namespace"] = namespace.into();
+        }
+        let api = self.api_of(client, &value).await?;
+        Ok(api.get_opt(name).await.map_err(|error| failed("read", kind, &error))?.is_some())
+    }
+
+    async fn object_change(&self, client: &kube::Client, object: Object) -> Result<Option<Change>, ClusterError> {
+        let id = object.id();
+        let name = object.value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let api = match self.api_of(client, &object.value).await {
+            Ok(api) => api,
+            // A kind the API does not know yet: its definition is made in the same step.
+            Err(error) if error.unknown_kind => return Ok(Some(missing(Artifact::Object(object)))),
+            Err(error) => return Err(error),
+        };
+        let Some(found) = api.get_opt(&name).await.map_err(|error| failed("read", &id, &error))? else {
+            return Ok(Some(missing(Artifact::Object(object))));
+        };
+        let found = serde_json::to_value(&found).unwrap_or_default();
+        let changed = missing_fields(&object.value, &found);
+        if changed.is_empty() {
+            return Ok(None);
+        }
+        // What looks different may be the same to the API (a quantity written otherwise): it is asked.
+        let parameters = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
+        if let Ok(would_be) = api.patch(&name, &parameters, &Patch::Apply(&object.value)).await {
+            let would_be = serde_json::to_value(&would_be).unwrap_or_default();
+            if essence(&would_be) == essence(&found) {
+                return Ok(None);
+            }
+        }
+        let applied = found.pointer("/metadata/annotations").and_then(|annotations| annotations.get(APPLIED_ANNOTATION));
+        let drift = applied.and_then(Value::as_str) == Some(&Digest::of(object.value.to_string()).to_string());
+        let before = (!object.secret).then(|| crate::yaml::write(&essence(&found)));
+        Ok(Some(Change { artifact: Artifact::Object(object), reason: Reason::Fields { changed, drift }, before }))
+    }
+
+    /// The API of an object's kind, in its namespace.
+    async fn api_of(&self, client: &kube::Client, value: &Value) -> Result<Api<DynamicObject>, ClusterError> {
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+        let key = format!("{api_version}/{kind}");
+        let known = self.kinds.lock().expect("no panic while it is held").get(&key).cloned();
+        let (resource, scope) = match known {
+            Some(known) => known,
+            None => {
+                let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+                let wanted = GroupVersionKind::gvk(group, version, kind);
+                let (resource, capabilities) = discovery::pinned_kind(client, &wanted).await.map_err(|error| ClusterError {
+                    unknown_kind: !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)),
+                    ..failed("find", &format!("the kind {key}"), &error)
+                })?;
+                let found = (resource, capabilities.scope);
+                self.kinds.lock().expect("no panic while it is held").insert(key, found.clone());
+                found
+            }
+        };
+        let namespace = match text("/metadata/namespace") {
+            "" => "default",
+            namespace => namespace,
+        };
+        Ok(match scope {
+            Scope::Cluster => Api::all_with(client.clone(), &resource),
+            Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
+        })
+    }
+
+    async fn apply_object(&self, object: &Object) -> Result<(), ClusterError> {
+        let client = self.client().await?;
+        let api = self.api_of(&client, &object.value).await?;
+        let name = object.value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let mut value = object.value.clone();
+        if !value["metadata"]["annotations"].is_object() {
+            value["metadata"]["annotations"] = json!({});
+        }
+        value["metadata"]["annotations"][APPLIED_ANNOTATION] = Digest::of(object.value.to_string()).to_string().into();
+        api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&value))
+            .await
+            .map_err(|error| failed("apply", &object.id(), &error))?;
+        Ok(())
+    }
+
+    /// Asks a gate's condition once. The error says what was seen.
+    async fn holds(&self, gate: &Gate) -> Result<(), String> {
+        let host_of = |name: &HostName| self.plan.host(name).ok_or_else(|| format!("no host {name}"));
+        match gate {
+            Gate::KubeletHealthy(name) => self.loopback(name, 10248, Tls::None, "/healthz").await,
+            Gate::ApiServerReady(name) => {
+                let client = self.client_of(host_of(name)?).map_err(|error| error.message)?;
+                ask(&client, "/readyz").await.map(drop)
+            }
+            Gate::ControllersHealthy(name) => {
+                self.loopback(name, 10257, Tls::Unverified, "/healthz").await.map_err(|seen| format!("controller manager: {seen}"))?;
+                self.loopback(name, 10259, Tls::Unverified, "/healthz").await.map_err(|seen| format!("scheduler: {seen}"))
+            }
+            Gate::EtcdHealthy(name) => {
+                let Some(tls) = &self.etcd else { return Ok(()) };
+                let client = self.loopback_client(name, 2379, tls)?;
+                let text = ask(&client, "/health").await?;
+                let healthy = serde_json::from_str::<Value>(&text).is_ok_and(|answer| answer["health"] == "true");
+                if healthy { Ok(()) } else { Err(text) }
+            }
+            Gate::NodeRegistered(name) => self.node(name).await.map(drop),
+            Gate::NodeReady(name) => {
+                let node = self.node(name).await?;
+                let conditions = node.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+                match conditions.iter().find(|condition| condition["type"] == "Ready") {
+                    Some(ready) if ready["status"] == "True" => Ok(()),
+                    Some(ready) => Err(ready["message"].as_str().unwrap_or("not ready").to_owned()),
+                    None => Err("the kubelet has not reported yet".to_owned()),
+                }
+            }
+            Gate::RolledOut { kind, namespace, name } => self.rolled_out(kind, namespace, name).await,
+        }
+    }
+
+    fn loopback_client(&self, host: &HostName, port: u16, tls: &Tls) -> Result<kube::Client, String> {
+        let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
+        wire::client(&self.transport, host, address, tls).map_err(|error| error.message)
+    }
+
+    async fn loopback(&self, host: &HostName, port: u16, tls: Tls, path: &str) -> Result<(), String> {
+        let client = self.loopback_client(host, port, &tls)?;
+        ask(&client, path).await.map(drop)
+    }
+
+    async fn node(&self, name: &HostName) -> Result<Value, String> {
+        let client = self.client().await.map_err(|error| error.message)?;
+        match ask(&client, &format!("/api/v1/nodes/{name}")).await {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string()),
+            Err(reason) => {
+                self.forget_client();
+                Err(reason)
+            }
+        }
+    }
+
+    async fn rolled_out(&self, kind: &str, namespace: &str, name: &str) -> Result<(), String> {
+        let client = self.client().await.map_err(|error| error.message)?;
+        let plural = format!("{}s", kind.to_lowercase());
+        let text = match ask(&client, &format!("/apis/apps/v1/namespaces/{namespace}/{plural}/{name}")).await {
+            Ok(text) => text,
+            Err(reason) => {
+                self.forget_client();
+                return Err(reason);
+            }
+        };
+        let object: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+        if number("/status/observedGeneration") < number("/metadata/generation") {
+            return Err("its controller has not seen it yet".to_owned());
+        }
+        let (wanted, updated, available) = if kind == "DaemonSet" {
+            (
+                number("/status/desiredNumberScheduled"),
+                number("/status/updatedNumberScheduled"),
+                number("/status/numberAvailable"),
+            )
+        } else {
+            (number("/spec/replicas"), number("/status/updatedReplicas"), number("/status/availableReplicas"))
+        };
+        if updated >= wanted && available >= wanted {
+            return Ok(());
+        }
+        Err(format!("{available} of {wanted} pods are available, {updated} are up to date"))
+    }
+
+    /// Log lines that tell why a gate's component does not come up.
+    async fn logs(&self, gate: &Gate) -> Option<String> {
+        let (host, component) = match gate {
+            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) => (host, ""),
+            Gate::EtcdHealthy(host) => (host, "etcd"),
+            Gate::ApiServerReady(host) => (host, "kube-apiserver"),
+            Gate::ControllersHealthy(host) => (host, "kube-controller-manager"),
+            Gate::RolledOut { .. } => return None,
+        };
+        // Both names come from this program, not from outside.
+        let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
+        if !component.is_empty() {
+            script = format!(
+                "for log in /var/log/pods/kube-system_{component}-*/{component}/*.log; do [ -e \"$log\" ] && last=$log; done\n\
+                 if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
+            );
+        }
+        let text = timeout(QUESTION, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
+        (!text.trim().is_empty()).then_some(text)
+    }
+}
+
+impl<T: Transport + 'static> Cluster for LiveCluster<T> {
+    async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
+        // An API server that has just come up may still refuse for a moment (RBAC is filled, a
+        // webhook or a definition is not served yet). Every change is safe to repeat.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let result = match &change.artifact {
+                Artifact::Object(object) => self.apply_object(object).await,
+                Artifact::NodeMarks(wanted) => match self.client().await {
+                    Ok(client) => marks::apply(&client, wanted).await,
+                    Err(error) => Err(error),
+                },
+                _ => Ok(()),
+            };
+            match result {
+                Err(error) if error.permanent || Instant::now() > deadline => return Err(error),
+                Err(_) => {
+                    self.forget_client();
+                    sleep(POLL).await;
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let seen = match timeout(QUESTION, self.holds(gate)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(seen)) => seen,
+                Err(_) => "no answer within 10 s".to_owned(),
+            };
+            if Instant::now() >= deadline {
+                let mut error = ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs()));
+                error.detail = self.logs(gate).await;
+                error.hint = Some("run `slipway apply` again when the cause is mended; it continues where this run stopped".into());
+                return Err(error);
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+fn missing(artifact: Artifact) -> Change {
+    Change { artifact, reason: Reason::Missing, before: None }
+}
+
+/// A GET of a path; the error says what was seen, on one line.
+pub(super) async fn ask(client: &kube::Client, path: &str) -> Result<String, String> {
+    let request = http::Request::get(path).body(Vec::new()).expect("paths are plain");
+    match timeout(QUESTION, client.request_text(request)).await {
+        Ok(answer) => answer.map_err(|error| describe(&error)),
+        Err(_) => Err("no answer within 10 s".to_owned()),
+    }
+}
+
+/// The error of one operation on one object.
+pub(super) fn failed(operation: &str, what: &str, error: &kube::Error) -> ClusterError {
+    let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+    ClusterError {
+        // The API understood and refuses: asking again gets the same answer.
+        permanent: matches!(code, 400 | 405 | 413 | 415 | 422),
+        ..ClusterError::plain(format!("cannot {operation} {what}: {}", describe(error)))
+    }
+}

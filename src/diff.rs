@@ -1,0 +1,120 @@
+//! Compares what is wanted of a host with what was found. Pure; it never sees the plan.
+
+use std::collections::BTreeSet;
+
+use crate::artifact::{Artifact, Content};
+use crate::change::{Change, Reason};
+use crate::facts::{FoundFile, FoundKind, System, State};
+use crate::names::{Digest, Mode, RemotePath};
+use crate::transport::records;
+
+/// The changes that make the host as wanted, in the order of the artifacts. `changed` collects
+/// the files that change, over all phases of a host in their order: a unit restarts when one of its
+/// inputs is among them.
+#[must_use]
+pub fn host_changes(
+    artifacts: Vec<Artifact>,
+    system: &System,
+    state: &State,
+    changed: &mut BTreeSet<RemotePath>,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for artifact in artifacts {
+        let Some((reason, before)) = difference(&artifact, system, state, changed) else { continue };
+        if let Artifact::File { path, .. } | Artifact::Program { path, .. } = &artifact {
+            changed.insert(path.clone());
+        }
+        changes.push(Change { artifact, reason, before });
+    }
+    changes
+}
+
+/// Why this artifact is not as wanted, and what is there instead if that may be shown.
+fn difference(
+    artifact: &Artifact,
+    system: &System,
+    state: &State,
+    changed: &BTreeSet<RemotePath>,
+) -> Option<(Reason, Option<String>)> {
+    let plain = |reason| Some((reason, None));
+    match artifact {
+        Artifact::Directory { path, mode } => match state.files.get(path) {
+            None => plain(Reason::Missing),
+            Some(FoundFile { kind: FoundKind::Directory, mode: found, owner, .. }) => {
+                ownership(*found, *mode, *owner).and_then(plain)
+            }
+            Some(_) => plain(Reason::Kind),
+        },
+        Artifact::File { path, mode, content } => file_difference(path, *mode, content, state),
+        Artifact::Link { path, target } => match state.files.get(path).map(|found| &found.kind) {
+            None => plain(Reason::Missing),
+            Some(FoundKind::Link(found)) if found == target => None,
+            Some(FoundKind::Link(found)) => plain(Reason::Value { found: format!("a link to {found}") }),
+            Some(_) => plain(Reason::Kind),
+        },
+        Artifact::Absent { path } => state.files.contains_key(path).then_some((Reason::Unwanted, None)),
+        Artifact::Program { path, digest, .. } => match state.programs.get(path) {
+            None => plain(Reason::Missing),
+            Some(found) if found.noted == Some(*digest) => None,
+            Some(found) => plain(Reason::Content { found: found.noted, drift: false }),
+        },
+        Artifact::Module { name } => (!system.modules.contains(name)).then_some((Reason::Missing, None)),
+        Artifact::Sysctl { key, value } => match system.sysctls.get(key) {
+            Some(found) if found == value => None,
+            Some(found) => plain(Reason::Value { found: found.clone() }),
+            None => plain(Reason::Missing),
+        },
+        Artifact::NoSwap => {
+            (!system.swap.is_empty()).then(|| (Reason::Value { found: format!("on: {}", system.swap.join(", ")) }, None))
+        }
+        Artifact::Unit { name, inputs, stamp, .. } => unit_difference(name, inputs, *stamp, state, changed).and_then(plain),
+        Artifact::Image { names, digest, .. } => {
+            let _ = digest;
+            names.iter().any(|name| !state.images.contains(name)).then_some((Reason::Missing, None))
+        }
+        Artifact::Pulled { name } => (!state.images.contains(name)).then_some((Reason::Missing, None)),
+        // Objects are compared with the API's answer, in `cluster`.
+        Artifact::Object(_) | Artifact::NodeMarks(_) => None,
+    }
+}
+
+fn ownership(found: Mode, wanted: Mode, owner: u32) -> Option<Reason> {
+    if owner != 0 {
+        return Some(Reason::Owner { found: owner });
+    }
+    (found != wanted).then_some(Reason::Mode { found })
+}
+
+fn file_difference(path: &RemotePath, mode: Mode, content: &Content, state: &State) -> Option<(Reason, Option<String>)> {
+    let Some(found) = state.files.get(path) else { return Some((Reason::Missing, None)) };
+    let FoundKind::File { digest, content: bytes } = &found.kind else { return Some((Reason::Kind, None)) };
+    if *digest != Some(content.digest()) {
+        let written = records::written(path, state);
+        let drift = !written.is_empty() && !written.iter().any(|written| Some(*written) == *digest);
+        let before = bytes
+            .as_ref()
+            .filter(|_| !content.is_secret())
+            .and_then(|bytes| bytes.expose_text())
+            .map(str::to_owned);
+        return Some((Reason::Content { found: *digest, drift }, before));
+    }
+    ownership(found.mode, mode, found.owner).map(|reason| (reason, None))
+}
+
+fn unit_difference(
+    name: &str,
+    inputs: &[RemotePath],
+    stamp: Digest,
+    state: &State,
+    changed: &BTreeSet<RemotePath>,
+) -> Option<Reason> {
+    let found = state.units.get(name).cloned().unwrap_or_default();
+    let changed_inputs: Vec<RemotePath> = inputs.iter().filter(|input| changed.contains(input)).cloned().collect();
+    if !changed_inputs.is_empty() || found.stamp != Some(stamp) {
+        return Some(if found.enabled.is_empty() { Reason::Missing } else { Reason::Inputs { changed: changed_inputs } });
+    }
+    if found.active != "active" {
+        return Some(Reason::Stopped { found: if found.active.is_empty() { "not loaded".into() } else { found.active } });
+    }
+    (!found.enabled.starts_with("enabled")).then_some(Reason::Disabled)
+}

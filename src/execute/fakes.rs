@@ -1,0 +1,152 @@
+//! A transport and a cluster in memory that follow a script: which step fails, hangs, panics or
+//! takes how long. They write down who was at work when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::artifact::Secret;
+use crate::change::Change;
+use crate::cluster::{Cluster, ClusterError};
+use crate::facts::Facts;
+use crate::graph::{Gate, Step};
+use crate::names::{HostName, RemotePath};
+use crate::transport::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError};
+
+/// What a step does instead of succeeding at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    /// Yields that many times first.
+    Slow(usize),
+    /// Fails in that change.
+    Fail(usize),
+    /// The connection breaks.
+    Drop,
+    /// Never ends.
+    Hang,
+    Panic,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FakeTransport {
+    pub acts: BTreeMap<String, Act>,
+    pub log: Mutex<Log>,
+}
+
+/// Who was at work when.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// Steps in the order they began.
+    pub begun: Vec<String>,
+    /// Steps in the order they ended well.
+    pub ended: Vec<String>,
+    pub running: BTreeSet<String>,
+    /// The most hosts at work at once.
+    pub most: usize,
+    /// Whether two commands were ever in flight on one host.
+    pub crowded: bool,
+    pub trips: BTreeMap<HostName, usize>,
+}
+
+/// A bundle that only says how much there is to do.
+pub(super) fn bundle(step: &Step) -> Bundle {
+    Bundle {
+        step: step.id.to_string(),
+        script: String::new(),
+        payloads: Vec::new(),
+        changes: step.changes.len(),
+        timeout: Duration::from_secs(1),
+    }
+}
+
+impl Transport for FakeTransport {
+    async fn apply(&self, host: &HostName, bundle: &Bundle, progress: impl Fn(usize) + Send + Sync) -> Result<(), ApplyError> {
+        let name = bundle.step.clone();
+        {
+            let mut log = self.log.lock().unwrap();
+            *log.trips.entry(host.clone()).or_default() += 1;
+            let suffix = format!("@{host}");
+            log.crowded |= log.running.iter().any(|other| other.ends_with(&suffix));
+            log.begun.push(name.clone());
+            log.running.insert(name.clone());
+            log.most = log.most.max(log.running.len());
+        }
+        let act = self.acts.get(&name).copied().unwrap_or(Act::Slow(1));
+        for index in 0..bundle.changes {
+            tokio::task::yield_now().await;
+            match act {
+                Act::Slow(times) => {
+                    for _ in 0..times {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                Act::Fail(at) if at == index => {
+                    self.log.lock().unwrap().running.remove(&name);
+                    let stderr = "sh: 3: \u{1b}[31mmv: cannot move: No space left on device".into();
+                    return Err(ApplyError::Script { change: Some(index), status: 1, stderr });
+                }
+                Act::Fail(_) => {}
+                Act::Drop => {
+                    self.log.lock().unwrap().running.remove(&name);
+                    return Err(TransportError::Lost { host: host.clone(), operation: name }.into());
+                }
+                Act::Hang => std::future::pending().await,
+                Act::Panic => {
+                    self.log.lock().unwrap().running.remove(&name);
+                    panic!("a bug in {name}");
+                }
+            }
+            progress(index);
+        }
+        let mut log = self.log.lock().unwrap();
+        log.running.remove(&name);
+        log.ended.push(name);
+        Ok(())
+    }
+
+    fn round_trips(&self, host: &HostName) -> usize {
+        self.log.lock().unwrap().trips.get(host).copied().unwrap_or(0)
+    }
+
+    // The executor does none of the following.
+    async fn probe(&self, host: &HostName, _: &ProbeRequest) -> Result<Facts, TransportError> {
+        Err(TransportError::Lost { host: host.clone(), operation: "probe".into() })
+    }
+    async fn fetch(&self, host: &HostName, _: &[RemotePath]) -> Result<BTreeMap<RemotePath, Secret>, TransportError> {
+        Err(TransportError::Lost { host: host.clone(), operation: "fetch".into() })
+    }
+    async fn connect(&self, host: &HostName, _: SocketAddr) -> Result<Box<dyn Stream>, TransportError> {
+        Err(TransportError::Lost { host: host.clone(), operation: "connect".into() })
+    }
+    async fn diagnose(&self, host: &HostName, _: &str) -> Result<String, TransportError> {
+        Err(TransportError::Lost { host: host.clone(), operation: "diagnose".into() })
+    }
+    async fn close(&self) {}
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FakeCluster {
+    /// Gates that never hold, by what they print.
+    pub closed: BTreeSet<String>,
+    /// Objects and gates in the order they were asked for.
+    pub log: Mutex<Vec<String>>,
+}
+
+impl Cluster for FakeCluster {
+    async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
+        tokio::task::yield_now().await;
+        self.log.lock().unwrap().push(change.artifact.id());
+        Ok(())
+    }
+
+    async fn wait(&self, gate: &Gate, _: Duration) -> Result<(), ClusterError> {
+        self.log.lock().unwrap().push(gate.to_string());
+        tokio::task::yield_now().await;
+        if self.closed.contains(&gate.to_string()) {
+            let detail = Some("etcdserver: no leader".into());
+            return Err(ClusterError { message: "status 503".into(), detail, hint: Some("see its log".into()) });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! One step: its changes on the host in one command, its changes in the cluster one by one, then
+//! its gates all at once. Every wait has an end.
+
+use std::any::Any;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tokio::time::timeout;
+
+use super::{Execution, Progress};
+use crate::artifact::Artifact;
+use crate::change::Change;
+use crate::cluster::{Cluster, ClusterError};
+use crate::graph::{Gate, Step};
+use crate::names::HostName;
+use crate::phase::{StepId, Target};
+use crate::report::StepFailure;
+use crate::transport::{ApplyError, Bundle, Transport, TransportError};
+
+/// How much later than the host itself the engine gives up on a step or gate. The host's own
+/// limit tells more, so it comes first.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The exit status `timeout` (coreutils) ends with when the time ran out.
+const TIMED_OUT: i32 = 124;
+
+/// Carries out one step. Returns how many changes were made.
+pub(super) async fn carry_out<T, C, B>(
+    step: &Step,
+    execution: &Execution<'_, T, C, B>,
+    progress: impl Fn(Progress) + Send + Sync,
+) -> Result<usize, StepFailure>
+where
+    T: Transport,
+    C: Cluster,
+    B: Fn(&Step) -> Bundle + Sync,
+{
+    let (in_cluster, on_host): (Vec<usize>, Vec<usize>) =
+        (0..step.changes.len()).partition(|&index| is_in_cluster(&step.changes[index]));
+    if !on_host.is_empty() {
+        let Target::Host(host) = &step.id.target else {
+            return Err(failure(step, "a step of the cluster has changes of a host; this is a bug in slipway"));
+        };
+        change_host(step, host, &on_host, execution, &progress).await?;
+    }
+    for index in in_cluster {
+        let change = &step.changes[index];
+        let applied = ended(execution.limits.step_timeout.0, execution.cluster.apply(change)).await;
+        applied.map_err(|error| cluster_failure(step, change.artifact.id(), error))?;
+        progress(Progress::Done { index });
+    }
+    if !step.gates.is_empty() {
+        progress(Progress::Waiting);
+        try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await?;
+    }
+    Ok(step.changes.len())
+}
+
+fn is_in_cluster(change: &Change) -> bool {
+    matches!(change.artifact, Artifact::Object(_) | Artifact::NodeMarks(_))
+}
+
+async fn change_host<T, C, B>(
+    step: &Step,
+    host: &HostName,
+    indices: &[usize],
+    execution: &Execution<'_, T, C, B>,
+    progress: &(impl Fn(Progress) + Send + Sync),
+) -> Result<(), StepFailure>
+where
+    T: Transport,
+    B: Fn(&Step) -> Bundle + Sync,
+{
+    let bundle = if indices.len() == step.changes.len() {
+        (execution.make_bundle)(step)
+    } else {
+        let changes = indices.iter().map(|&index| step.changes[index].clone()).collect();
+        (execution.make_bundle)(&Step { changes, ..step.clone() })
+    };
+    let done = |index: usize| {
+        if let Some(&index) = indices.get(index) {
+            progress(Progress::Done { index });
+        }
+    };
+    let limit = bundle.timeout.max(execution.limits.step_timeout.0).saturating_add(GRACE);
+    match timeout(limit, execution.transport.apply(host, &bundle, done)).await {
+        Ok(result) => result.map_err(|error| host_failure(step, indices, error)),
+        Err(_) => Err(StepFailure {
+            status: Some(TIMED_OUT),
+            hint: hint(TIMED_OUT, ""),
+            ..failure(step, "the host did not answer in time")
+        }),
+    }
+}
+
+async fn wait<T, C: Cluster, B>(step: &Step, gate: &Gate, execution: &Execution<'_, T, C, B>) -> Result<(), StepFailure> {
+    let limit = execution.limits.gate_timeout.0;
+    let waited = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;
+    waited.map_err(|error| cluster_failure(step, format!("waiting for {gate}"), error))
+}
+
+/// The future's answer, or an error if it takes longer than that.
+async fn ended(limit: Duration, work: impl Future<Output = Result<(), ClusterError>>) -> Result<(), ClusterError> {
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let message = format!("no answer in {} s", limit.as_secs_f32());
+        Err(ClusterError { message, detail: None, hint: None })
+    })
+}
+
+fn failure(step: &Step, message: impl Into<String>) -> StepFailure {
+    let (step, message) = (step.id.clone(), message.into());
+    StepFailure { step, change: None, message, status: None, stderr: String::new(), hint: None }
+}
+
+fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> StepFailure {
+    let message = error.to_string();
+    match error {
+        ApplyError::Script { change, status, stderr } => {
+            let change = change.and_then(|index| step.changes.get(*indices.get(index)?)).map(|change| change.artifact.id());
+            let hint = hint(status, &stderr);
+            StepFailure { change, status: Some(status), stderr, hint, ..failure(step, message) }
+        }
+        ApplyError::Transport(error) => {
+            let hint = match error {
+                TransportError::Connect { hint, .. } => hint,
+                TransportError::Lost { .. } => {
+                    Some("the step may be half done; run the same command again when the host is back".into())
+                }
+                TransportError::Locked { .. } => Some("wait for the other run to end".into()),
+                TransportError::Root { .. } | TransportError::Command { .. } => None,
+            };
+            StepFailure { hint, ..failure(step, message) }
+        }
+    }
+}
+
+fn cluster_failure(step: &Step, change: String, error: ClusterError) -> StepFailure {
+    let stderr = error.detail.unwrap_or_default();
+    StepFailure { change: Some(change), stderr, hint: error.hint, ..failure(step, error.message) }
+}
+
+/// What usually helps. Statuses are those of POSIX `sh` and of coreutils' `timeout`.
+fn hint(status: i32, stderr: &str) -> Option<String> {
+    let text = if stderr.contains("No space left on device") {
+        "free some space on the host, then run the same command again"
+    } else if stderr.contains("Read-only file system") {
+        "the host's file system is read-only; look at its kernel log"
+    } else if status == TIMED_OUT {
+        "raise `limits.stepTimeout` if the host is only slow; run the same command again"
+    } else if status == 127 {
+        "a command is missing on the host; `slipway diff` runs the preflight checks"
+    } else {
+        return None;
+    };
+    Some(text.into())
+}
+
+/// A bug in a step is a failed step, not the end of the run.
+pub(super) fn panicked(step: &Step, panic: &(dyn Any + Send)) -> StepFailure {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let hint = Some("this is a bug in slipway; please report it with the journal of this run".into());
+    StepFailure { hint, ..failure(step, format!("panicked: {}", text.unwrap_or("without a message"))) }
+}
+
+/// Why a step of one etcd host may not begin while another is being changed.
+pub(super) fn quorum_failure(step: &StepId, holder: &HostName) -> StepFailure {
+    StepFailure {
+        step: step.clone(),
+        change: None,
+        message: format!("refused: etcd on {holder} is being changed, and a second member must not be down"),
+        status: None,
+        stderr: String::new(),
+        hint: Some("the order of steps does not finish one etcd host before the next; this is a bug in slipway".into()),
+    }
+}
+
+#[cfg(test)]
+pub(super) async fn ended_for_tests(limit: Duration) -> Result<(), ClusterError> {
+    ended(limit, std::future::pending()).await
+}

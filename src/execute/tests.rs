@@ -1,0 +1,317 @@
+//! What the executor promises, over hosts and a cluster in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::control::Control;
+use super::fakes::{Act, FakeCluster, FakeTransport, bundle};
+use super::*;
+use crate::graph::Gate;
+use crate::graph::tests::{file, full, id, object, plan, step};
+use crate::names::Span;
+use crate::phase::{Phase, Stage};
+use crate::plan::Plan;
+
+/// A run that ended: its report, its events, and what the fakes saw.
+struct Ran {
+    report: Report,
+    events: Vec<Event>,
+    transport: FakeTransport,
+    cluster: FakeCluster,
+}
+
+impl Ran {
+    fn outcome(&self, step: &str) -> &Outcome {
+        &self.report.steps[&id(step)].outcome
+    }
+
+    fn with(&self, wanted: impl Fn(&Outcome) -> bool) -> Vec<String> {
+        let steps = self.report.steps.iter().filter(|(_, record)| wanted(&record.outcome));
+        steps.map(|(id, _)| id.to_string()).collect()
+    }
+
+    fn begun(&self) -> Vec<String> {
+        self.transport.log.lock().unwrap().begun.clone()
+    }
+
+    fn ended(&self) -> Vec<String> {
+        self.transport.log.lock().unwrap().ended.clone()
+    }
+}
+
+fn run_with(graph: &StepGraph, limits: &Limits, acts: &[(&str, Act)], cluster: FakeCluster, control: &Control) -> Ran {
+    let transport = FakeTransport { acts: acts.iter().map(|&(step, act)| (step.to_owned(), act)).collect(), ..Default::default() };
+    let mut events = Vec::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let execution = Execution { transport: &transport, cluster: &cluster, make_bundle: bundle, limits, control };
+    let working = execute(graph, &execution, |event| {
+        // The start of a hanging step is the signal to interrupt.
+        if let Event::StepStarted { step, .. } = event
+            && acts.contains(&(step.to_string().as_str(), Act::Hang))
+        {
+            control.interrupt();
+        }
+        events.push(event.clone());
+    });
+    let bounded = async { tokio::time::timeout(Duration::from_secs(20), working).await };
+    let report = runtime.block_on(bounded).expect("no deadlock");
+    Ran { report, events, transport, cluster }
+}
+
+fn run(graph: &StepGraph, limits: &Limits, acts: &[(&str, Act)]) -> Ran {
+    run_with(graph, limits, acts, FakeCluster::default(), &Control::default())
+}
+
+fn build(plan: &Plan, stage: Stage, steps: Vec<Step>) -> StepGraph {
+    StepGraph::build(plan, stage, steps, &plan.limits).unwrap()
+}
+
+/// A graph of chains and the like that follows no table.
+fn assemble(stage: Stage, etcd_hosts: &[&str], steps: &[&str], edges: &[(&str, &str)]) -> StepGraph {
+    let etcd_hosts = etcd_hosts.iter().map(|host| host.parse().unwrap()).collect();
+    let steps = steps.iter().map(|text| step(text)).collect();
+    StepGraph::assemble(stage, etcd_hosts, steps, edges.iter().map(|(a, b)| (id(a), id(b)))).unwrap()
+}
+
+#[test]
+fn a_bootstrap_does_everything_once_and_in_order() {
+    let plan = plan(3, 0, 5);
+    let graph = build(&plan, Stage::Fresh, full(&plan));
+    let ran = run(&graph, &plan.limits, &[]);
+    assert!(ran.report.succeeded());
+    assert_eq!(ran.report.changes(), graph.changes());
+    let log = ran.transport.log.lock().unwrap();
+    assert!(!log.crowded);
+    assert!(log.most > 4, "hosts work at once: {}", log.most);
+    assert!(matches!(ran.events.first(), Some(Event::RunStarted { .. })));
+    assert!(matches!(ran.events.last(), Some(Event::RunFinished { .. })));
+}
+
+#[test]
+fn a_second_run_without_changes_touches_nothing() {
+    let plan = plan(3, 0, 2);
+    let gate = Gate::ApiServerReady("cp-1".parse().unwrap());
+    let graph = build(&plan, Stage::Living, vec![Step { gates: vec![gate], ..Step::empty(id("healthy@cp-1")) }]);
+    let ran = run(&graph, &plan.limits, &[]);
+    assert!(ran.begun().is_empty() && ran.cluster.log.lock().unwrap().is_empty());
+    assert!(ran.report.steps.values().all(|record| record.outcome == Outcome::UpToDate));
+    assert_eq!(ran.report.steps.len(), graph.steps().count());
+}
+
+#[test]
+fn a_failed_step_blocks_what_follows_and_nothing_else() {
+    let plan = plan(1, 0, 2);
+    let graph = build(&plan, Stage::Fresh, full(&plan));
+    let ran = run(&graph, &plan.limits, &[("images@w-1", Act::Fail(0))]);
+    let blocked = ran.with(|outcome| *outcome == Outcome::Blocked { by: id("images@w-1") });
+    assert_eq!(blocked, ["local-proxy@w-1", "kubelet@w-1", "nodes@cluster"]);
+    assert!(matches!(ran.outcome("kubelet@w-2"), Outcome::Changed { changes: 1 }));
+    assert_eq!(*ran.outcome("addons@cluster"), Outcome::Changed { changes: 1 });
+    let Outcome::Failed(failure) = ran.outcome("images@w-1") else { panic!("it failed") };
+    insta::assert_snapshot!(failure, @r"
+    images on w-1: /etc/images@w-1: failed in change 1 with exit status 1
+        | sh: 3: \u{1b}[31mmv: cannot move: No space left on device
+      hint: free some space on the host, then run the same command again
+    ");
+}
+
+#[test]
+fn lost_hosts_and_bugs_are_failures_of_their_step() {
+    let graph = assemble(Stage::Fresh, &[], &["system@a", "system@b", "system@c"], &[]);
+    let limits = Limits::default();
+    let ran = run(&graph, &limits, &[("system@a", Act::Drop), ("system@b", Act::Panic)]);
+    let message = |step| match ran.outcome(step) {
+        Outcome::Failed(failure) => failure.message.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(message("system@a"), "the connection to host a was lost during system@a");
+    assert_eq!(message("system@b"), "panicked: a bug in system@b");
+    assert_eq!(ran.ended(), ["system@c"]);
+}
+
+#[test]
+fn a_gate_that_does_not_open_fails_its_step() {
+    let plan = plan(1, 0, 0);
+    let mut steps = full(&plan);
+    let host: crate::names::HostName = "cp-1".parse().unwrap();
+    let gates = vec![Gate::EtcdHealthy(host.clone()), Gate::ApiServerReady(host)];
+    steps.push(Step { gates, ..Step::empty(id("healthy@cp-1")) });
+    let graph = build(&plan, Stage::Fresh, steps);
+    let cluster = FakeCluster { closed: BTreeSet::from(["etcd on cp-1".to_owned()]), ..Default::default() };
+    let ran = run_with(&graph, &plan.limits, &[], cluster, &Control::default());
+    let Outcome::Failed(failure) = ran.outcome("healthy@cp-1") else { panic!("it failed") };
+    insta::assert_snapshot!(failure, @r"
+    healthy on cp-1: waiting for etcd on cp-1: status 503
+        | etcdserver: no leader
+      hint: see its log
+    ");
+    assert!(matches!(ran.outcome("cluster-objects@cluster"), Outcome::Blocked { .. }));
+}
+
+#[test]
+fn objects_are_applied_in_order_through_the_cluster_and_files_through_the_host() {
+    let objects = Step { changes: vec![object("a"), object("b")], ..Step::empty(id("addons@cluster")) };
+    let mixed = Step { changes: vec![object("c"), file("/etc/d")], ..Step::empty(id("kubelet@cp-1")) };
+    let edges = [(id("kubelet@cp-1"), id("addons@cluster"))];
+    let graph = StepGraph::assemble(Stage::Fresh, BTreeSet::new(), vec![objects, mixed], edges).unwrap();
+    let ran = run(&graph, &Limits::default(), &[]);
+    assert!(ran.report.succeeded());
+    assert_eq!(*ran.cluster.log.lock().unwrap(), ["ConfigMap/c", "ConfigMap/a", "ConfigMap/b"]);
+    let done: Vec<String> = ran
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ChangeDone { artifact, .. } => Some(artifact.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(done, ["/etc/d", "ConfigMap/c", "ConfigMap/a", "ConfigMap/b"]);
+}
+
+#[test]
+fn a_host_that_does_not_answer_ends_in_time() {
+    let plan = plan(1, 0, 0);
+    let graph = build(&plan, Stage::Fresh, Vec::new());
+    assert_eq!(graph.changes(), 0);
+    let limits = Limits { gate_timeout: Span(Duration::from_millis(10)), ..Limits::default() };
+    let waiting = super::step::ended_for_tests(limits.gate_timeout.0);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(runtime.block_on(waiting).unwrap_err().message, "no answer in 0.01 s");
+}
+
+#[test]
+fn the_first_interrupt_lets_running_steps_end_the_second_cuts_them_off() {
+    let graph = assemble(
+        Stage::Fresh,
+        &[],
+        &["system@a", "programs@a", "system@b", "programs@b"],
+        &[("system@a", "programs@a"), ("system@b", "programs@b")],
+    );
+    let limits = Limits::default();
+    let control = Control::default();
+    control.interrupt();
+    let ran = run_with(&graph, &limits, &[], FakeCluster::default(), &control);
+    assert!(ran.begun().is_empty(), "stopped before it began");
+    assert_eq!(ran.with(|outcome| *outcome == Outcome::Cancelled).len(), 4);
+
+    let ran = run_with(&graph, &limits, &[("system@a", Act::Hang), ("system@b", Act::Hang)], FakeCluster::default(), &Control::default());
+    assert_eq!(ran.with(|outcome| *outcome == Outcome::Cancelled).len(), 4);
+    assert!(ran.events.contains(&Event::Stopping { abort: true }));
+}
+
+#[test]
+fn after_the_first_interrupt_running_steps_end_well() {
+    let graph = assemble(Stage::Fresh, &[], &["system@a", "programs@a"], &[("system@a", "programs@a")]);
+    let (limits, control, transport, cluster) = (Limits::default(), Control::default(), FakeTransport::default(), FakeCluster::default());
+    let execution = Execution { transport: &transport, cluster: &cluster, make_bundle: bundle, limits: &limits, control: &control };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let report = runtime.block_on(execute(&graph, &execution, |event| {
+        if matches!(event, Event::StepStarted { .. }) {
+            control.interrupt();
+        }
+    }));
+    assert_eq!(report.steps[&id("system@a")].outcome, Outcome::Changed { changes: 1 });
+    assert_eq!(report.steps[&id("programs@a")].outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn a_selection_runs_only_what_was_chosen() {
+    let plan = plan(3, 0, 1);
+    let graph = build(&plan, Stage::Living, full(&plan)).select(&BTreeSet::new(), &BTreeSet::from([Phase::Etcd])).unwrap();
+    let ran = run(&graph, &plan.limits, &[]);
+    assert_eq!(ran.ended(), ["etcd@cp-1", "etcd@cp-2", "etcd@cp-3"]);
+    assert_eq!(*ran.outcome("kubelet@cp-1"), Outcome::NotSelected);
+    assert!(ran.report.succeeded());
+}
+
+#[test]
+fn a_living_cluster_never_loses_a_second_member_even_without_edges() {
+    let graph = assemble(Stage::Living, &["a", "b", "c"], &["etcd@a", "etcd@b", "etcd@c", "kubelet@a", "system@b"], &[("etcd@a", "kubelet@a")]);
+    let ran = run(&graph, &Limits::default(), &[]);
+    assert!(ran.report.succeeded());
+    let position = |step: &str| ran.begun().iter().position(|other| other == step).unwrap();
+    assert!(position("kubelet@a") < position("etcd@b") || position("etcd@b") < position("etcd@a"), "{:?}", ran.begun());
+
+    let ran = run(&graph, &Limits::default(), &[("kubelet@a", Act::Fail(0))]);
+    assert_eq!(ran.with(|outcome| *outcome == Outcome::Blocked { by: id("kubelet@a") }), ["etcd@b", "etcd@c"]);
+    assert_eq!(*ran.outcome("system@b"), Outcome::Changed { changes: 1 });
+
+    let fresh = assemble(Stage::Fresh, &["a", "b"], &["etcd@a", "etcd@b"], &[]);
+    assert_eq!(run(&fresh, &Limits::default(), &[("etcd@a", Act::Slow(9))]).ended(), ["etcd@b", "etcd@a"]);
+}
+
+#[test]
+fn a_graph_that_weaves_two_members_is_refused() {
+    let graph = assemble(
+        Stage::Living,
+        &["a", "b"],
+        &["certificates@a", "certificates@b", "etcd@a"],
+        &[("certificates@a", "certificates@b"), ("certificates@b", "etcd@a")],
+    );
+    let ran = run(&graph, &Limits::default(), &[]);
+    assert_eq!(ran.ended(), ["certificates@a"]);
+    let Outcome::Failed(failure) = ran.outcome("certificates@b") else { panic!("refused") };
+    assert!(failure.message.contains("etcd on a is being changed"), "{failure}");
+    assert_eq!(*ran.outcome("etcd@a"), Outcome::Blocked { by: id("certificates@b") });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Whatever fails and however long steps take: limits hold, nothing runs before what it waits
+    /// for, exactly the descendants of failures are blocked, and every step has an outcome.
+    #[test]
+    fn any_run_keeps_the_promises(
+        living in any::<bool>(),
+        parallel_hosts in 1_usize..6,
+        max_unavailable in 1_usize..4,
+        acts in proptest::collection::btree_map(0_usize..70, prop_oneof![
+            Just(Act::Fail(0)), Just(Act::Drop), Just(Act::Panic), (0_usize..5).prop_map(Act::Slow)
+        ], 0..12),
+    ) {
+        let mut plan = plan(3, 0, 4);
+        plan.limits.parallel_hosts = parallel_hosts;
+        plan.limits.max_unavailable = max_unavailable;
+        let graph = build(&plan, if living { Stage::Living } else { Stage::Fresh }, full(&plan));
+        let names: Vec<String> = graph.steps().filter(|step| !step.changes.is_empty()).map(|step| step.id.to_string()).collect();
+        let acts: Vec<(&str, Act)> = acts.iter().map(|(index, act)| (names[index % names.len()].as_str(), *act)).collect();
+        let ran = run(&graph, &plan.limits, &acts);
+        {
+            let log = ran.transport.log.lock().unwrap();
+            prop_assert!(!log.crowded && log.most <= parallel_hosts);
+        }
+        prop_assert_eq!(ran.report.steps.len(), graph.steps().count());
+        // What a step waits for, through steps with nothing to do.
+        let ids: Vec<String> = graph.steps().map(|step| step.id.to_string()).collect();
+        let shape = graph.shape();
+        let mut doomed: BTreeMap<usize, bool> = BTreeMap::new();
+        let relevant = graph.relevant();
+        for index in 0..ids.len() {
+            let record = &ran.report.steps[&id(&ids[index])];
+            let above = shape.parents[index].iter().any(|parent| doomed[parent]);
+            let failed = matches!(record.outcome, Outcome::Failed(_));
+            doomed.insert(index, above || failed);
+            if relevant[index] {
+                prop_assert_eq!(above, matches!(record.outcome, Outcome::Blocked { .. }), "{}: {:?}", ids[index], record.outcome);
+            }
+        }
+        let finished: Vec<String> = ran.events.iter().filter_map(|event| match event {
+            Event::StepFinished { step, .. } => Some(step.to_string()),
+            _ => None,
+        }).collect();
+        let started: Vec<(usize, String)> = ran.events.iter().enumerate().filter_map(|(at, event)| match event {
+            Event::StepStarted { step, .. } => Some((at, step.to_string())),
+            _ => None,
+        }).collect();
+        prop_assert_eq!(finished.iter().collect::<BTreeSet<_>>().len(), finished.len(), "each step ends once");
+        let position = |name: &str| ids.iter().position(|other| other == name).unwrap();
+        for (at, name) in &started {
+            for &parent in &shape.parents[position(name)] {
+                let before = ran.events[..*at].iter().any(|event| matches!(event, Event::StepFinished { step, .. } if step.to_string() == ids[parent]));
+                prop_assert!(before || !relevant[parent], "{name} began before {} ended", ids[parent]);
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! From the table of phases to a graph: nodes for every phase and target, edges from the rules,
+//! and in a living cluster the order among hosts.
+
+use std::collections::BTreeMap;
+
+use super::waves::Waves;
+use super::{GraphError, Step, StepGraph};
+use crate::phase::{After, On, Phase, RULES, Rule, Stage, StepId, Target, rule};
+use crate::plan::{Limits, Plan};
+
+impl StepGraph {
+    /// The graph of a plan. Steps that are not given do nothing, but are there: order passes
+    /// through them.
+    ///
+    /// # Errors
+    /// A step is given twice or has no place in the plan. The rules themselves have no cycle.
+    pub fn build(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits) -> Result<Self, GraphError> {
+        let waves = Waves::of(plan, stage, &steps, limits);
+        let mut given = BTreeMap::new();
+        for step in steps {
+            if let Some(twin) = given.insert(step.id.clone(), step) {
+                return Err(GraphError::Duplicate(twin.id));
+            }
+        }
+        let mut nodes = Vec::new();
+        let mut edges = Vec::new();
+        for rule in RULES {
+            for target in targets(plan, rule) {
+                let id = StepId { phase: rule.phase, target };
+                edges.extend(prerequisites(plan, rule, &id.target).into_iter().map(|earlier| (earlier, id.clone())));
+                nodes.push(given.remove(&id).unwrap_or_else(|| Step::empty(id)));
+            }
+        }
+        if let Some((id, _)) = given.pop_first() {
+            return Err(GraphError::NoPlace(id));
+        }
+        edges.extend(waves.edges(|id| has_step(plan, id.phase, &id.target)));
+        let etcd_hosts = plan.etcd_hosts().map(|host| host.name.clone()).collect();
+        Ok(Self { waves, ..Self::assemble(stage, etcd_hosts, nodes, edges)? })
+    }
+}
+
+fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {
+    if rule.on == On::Cluster {
+        return vec![Target::Cluster];
+    }
+    let hosts = plan.hosts.iter().filter(|host| rule.on.includes(plan, host));
+    hosts.map(|host| Target::Host(host.name.clone())).collect()
+}
+
+fn has_step(plan: &Plan, phase: Phase, target: &Target) -> bool {
+    match target {
+        Target::Cluster => rule(phase).on == On::Cluster,
+        Target::Host(name) => plan.host(name).is_some_and(|host| rule(phase).on.includes(plan, host)),
+    }
+}
+
+fn prerequisites(plan: &Plan, of: &Rule, target: &Target) -> Vec<StepId> {
+    let mut steps = Vec::new();
+    for after in of.after {
+        match *after {
+            After::Here(phase) if has_step(plan, phase, target) => steps.push(StepId { phase, target: target.clone() }),
+            After::Here(_) => {}
+            After::Everywhere(phase) => {
+                steps.extend(targets(plan, rule(phase)).into_iter().map(|target| StepId { phase, target }));
+            }
+        }
+    }
+    steps
+}

@@ -1,0 +1,117 @@
+//! Which hosts of a living cluster are changed after one another, so that it keeps serving: hosts
+//! that carry the cluster one by one, the others in a window of `limits.maxUnavailable`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Step;
+use crate::artifact::Artifact;
+use crate::change::Reason;
+use crate::names::HostName;
+use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
+use crate::plan::{Host, Limits, Plan};
+
+/// Whether changes of this phase may interrupt what runs on the host. `Authority` only adds
+/// files that nothing reads yet, so it is not one of them.
+#[must_use]
+pub fn is_disruptive(phase: Phase) -> bool {
+    (Phase::Certificates..=Phase::Kubelet).contains(&phase)
+}
+
+/// Whether a host counts as being changed during this phase: the disruptive ones, and the wait
+/// for its health after them.
+#[must_use]
+pub fn is_unsettled(phase: Phase) -> bool {
+    is_disruptive(phase) || phase == Phase::Healthy
+}
+
+/// The hosts that are changed after one another. Empty in a fresh cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waves {
+    /// Hosts with etcd members or API servers, one by one in this order.
+    pub carriers: Vec<HostName>,
+    /// Hosts that serve pods, after the carriers, `at_once` at a time in this order.
+    pub workers: Vec<HostName>,
+    /// How many of `workers` are changed at once.
+    pub at_once: usize,
+    /// Hosts whose kubelet does not run, after the carriers and all at once: they serve nobody.
+    pub joining: Vec<HostName>,
+}
+
+impl Waves {
+    /// Sorts the hosts that have disruptive changes.
+    #[must_use]
+    pub fn of(plan: &Plan, stage: Stage, steps: &[Step], limits: &Limits) -> Self {
+        if stage == Stage::Fresh {
+            return Self::default();
+        }
+        let mut changed: BTreeMap<&HostName, Vec<&Step>> = BTreeMap::new();
+        for step in steps.iter().filter(|step| is_disruptive(step.id.phase) && !step.changes.is_empty()) {
+            if let Target::Host(host) = &step.id.target {
+                changed.entry(host).or_default().push(step);
+            }
+        }
+        let carries = |host: &&Host| On::Keepers.includes(plan, host);
+        let names = |hosts: Vec<&Host>| -> Vec<HostName> { hosts.into_iter().map(|host| host.name.clone()).collect() };
+        let (mut carriers, others): (Vec<&Host>, Vec<&Host>) =
+            plan.hosts.iter().filter(|host| changed.contains_key(&host.name)).partition(carries);
+        // etcd of its own before the API servers that use it, as when a cluster is upgraded.
+        carriers.sort_by_key(|host| host.is_control_plane());
+        let (joining, workers) = others.into_iter().partition(|host: &&Host| kubelet_is_down(&changed[&host.name]));
+        Self {
+            carriers: names(carriers),
+            workers: names(workers),
+            at_once: limits.max_unavailable.max(1),
+            joining: names(joining),
+        }
+    }
+
+    /// Edges (earlier, later) that keep this order. `exists` tells which steps the graph has.
+    pub(super) fn edges(&self, exists: impl Fn(&StepId) -> bool) -> Vec<(StepId, StepId)> {
+        let mut edges = Vec::new();
+        let mut chain = |earlier: &HostName, later: &HostName| {
+            for last in ends(earlier, &exists).1 {
+                for first in ends(later, &exists).0 {
+                    edges.push((last.clone(), first));
+                }
+            }
+        };
+        for pair in self.carriers.windows(2) {
+            chain(&pair[0], &pair[1]);
+        }
+        if let Some(carrier) = self.carriers.last() {
+            for host in self.workers.iter().take(self.at_once).chain(&self.joining) {
+                chain(carrier, host);
+            }
+        }
+        // As many chains as may be down at once: a host that fails stops its own chain only, so
+        // even then no more are down.
+        for index in self.at_once..self.workers.len() {
+            chain(&self.workers[index - self.at_once], &self.workers[index]);
+        }
+        edges
+    }
+}
+
+/// The first and the last steps of a host's unsettled phases.
+fn ends(host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec<StepId>) {
+    let id = |phase| StepId { phase, target: Target::Host(host.clone()) };
+    let group: Vec<Phase> =
+        RULES.iter().map(|rule| rule.phase).filter(|&phase| is_unsettled(phase) && exists(&id(phase))).collect();
+    let waits_for = |later: Phase, earlier: Phase| {
+        crate::phase::rule(later).after.iter().any(|after| *after == crate::phase::After::Here(earlier))
+    };
+    let first = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(phase, other)));
+    let last = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(other, phase)));
+    (first.map(|&phase| id(phase)).collect(), last.map(|&phase| id(phase)).collect())
+}
+
+/// Whether the kubelet does not run yet: its unit is missing or stopped.
+fn kubelet_is_down(steps: &[&Step]) -> bool {
+    steps.iter().flat_map(|step| &step.changes).any(|change| {
+        matches!(&change.artifact, Artifact::Unit { name, .. } if name == "kubelet.service")
+            && matches!(change.reason, Reason::Missing | Reason::Stopped { .. })
+    })
+}

@@ -1,0 +1,83 @@
+//! Plan files in, plans or problems out.
+
+use super::*;
+
+mod bad_plans;
+mod properties;
+
+/// A plan that is fine; `{}` takes more fields.
+pub(super) const MINIMAL: &str = "\
+version: 1
+kubernetes: {version: v1.34.2}
+hosts:
+  - {name: cp-1, address: 192.0.2.11, roles: [control-plane]}
+";
+
+#[test]
+fn every_example_is_a_good_plan_without_a_warning() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/plans");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let file = entry.unwrap().path();
+        let text = fs::read_to_string(&file).unwrap();
+        let warnings = match parse(&text) {
+            Ok((_, warnings)) => warnings,
+            Err(problems) => problems,
+        };
+        let rendered = report::render(&warnings, &text, &file.to_string_lossy(), false);
+        assert_eq!(rendered, "");
+        names.push(file.file_stem().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert_eq!(
+        names,
+        ["dual-stack", "etcd-hosts", "external-etcd", "highly-available", "lab", "offline", "single-node"]
+    );
+}
+
+#[test]
+fn local_files_are_found_beside_the_plan_or_reported_with_their_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("plan.yaml");
+    let text = format!("{MINIMAL}binaries:\n  kubelet: {{upload: \"{{arch}}/kubelet\"}}\n  kubectl: {{upload: kubectl}}\n");
+    fs::write(&file, text).unwrap();
+    fs::create_dir(directory.path().join("arm64")).unwrap();
+    fs::write(directory.path().join("arm64/kubelet"), "").unwrap();
+
+    let Err(LoadError::Invalid(invalid)) = load(&file) else { panic!("kubectl is missing") };
+    let found: Vec<_> = invalid.problems.iter().map(|p| (p.code, p.path.to_string(), p.line)).collect();
+    assert_eq!(found, [("local-file-missing", "binaries.kubectl.upload".to_owned(), 7)]);
+
+    fs::write(directory.path().join("kubectl"), "").unwrap();
+    let loaded = load(&file).unwrap();
+    let kubectl = &loaded.plan.binaries[&crate::plan::Program::Kubectl];
+    assert_eq!(*kubectl, crate::plan::Source::Upload(directory.path().join("kubectl")));
+}
+
+#[test]
+fn files_that_are_no_plans_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("plan.yaml");
+    assert!(matches!(load(&file), Err(LoadError::Read { .. })));
+    fs::write(&file, [0xff, 0xfe]).unwrap();
+    assert!(matches!(load(&file), Err(LoadError::NotText { .. })));
+    fs::write(&file, vec![b'#'; usize::try_from(MOST_BYTES).unwrap() + 1]).unwrap();
+    assert!(matches!(load(&file), Err(LoadError::TooBig { .. })));
+}
+
+#[test]
+fn a_thousand_hosts_are_read() {
+    let mut text = MINIMAL.replace("hosts:", "network: {podCidrs: [10.128.0.0/9]}\nhosts:");
+    for index in 0..1000 {
+        let (high, low) = (index / 250, index % 250 + 1);
+        text.push_str(&format!("  - {{name: worker-{index}, address: 172.16.{high}.{low}, roles: [worker], labels: {{a/b: c}}}}\n"));
+    }
+    let (plan, _) = parse(&text).unwrap();
+    assert_eq!(plan.hosts.len(), 1001);
+}
+
+#[test]
+fn problems_are_data_too() {
+    let problems = parse(&MINIMAL.replace("version: 1\n", "version: 2\n")).unwrap_err();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&problems).unwrap(), @"");
+}

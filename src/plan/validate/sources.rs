@@ -1,0 +1,119 @@
+//! Where programs, images and manifests come from.
+
+use std::path::Path;
+
+use super::super::field::{FieldPath, field};
+use super::super::local_files::key_of;
+use super::super::problem::Problems;
+use super::super::{Cni, ManifestSource, Plan, Program, Source};
+use super::syntax::{host_and_port, wrong_url};
+
+/// The architectures that slipway knows, by Kubernetes' names.
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
+/// What stands for the architecture in an address or file name.
+const PLACEHOLDER: &str = "{arch}";
+
+pub(super) fn check(plan: &Plan, problems: &mut Problems) {
+    for (program, source) in &plan.binaries {
+        let path = field("binaries").key(&key_of(*program));
+        match source {
+            Source::Preinstalled => {}
+            Source::Upload(file) => upload(*program, file, &path.key("upload"), problems),
+            Source::Download { address, sha256 } => {
+                let path = path.key("download");
+                url(address, &path.key("address"), problems);
+                placeholders(address, &path.key("address"), problems);
+                archive(*program, address, &path.key("address"), problems);
+                if sha256.is_empty() {
+                    let message = "a download needs the digest of the file for every architecture of the hosts";
+                    problems.error("digest-missing", path.key("sha256"), message).hint("`amd64: …` or `arm64: …`");
+                }
+                for architecture in sha256.keys().filter(|name| !ARCHITECTURES.contains(&name.as_str())) {
+                    let message = format!("`{architecture}` is not an architecture that slipway knows");
+                    problems.error("architecture", path.key("sha256").key(architecture), message).hint("amd64 or arm64");
+                }
+                let digests: std::collections::BTreeSet<_> = sha256.values().collect();
+                if digests.len() > 1 && !address.contains(PLACEHOLDER) {
+                    let message = "one address cannot have several digests";
+                    problems.error("placeholder", path.key("address"), message).hint("put `{arch}` where the architecture stands");
+                }
+            }
+        }
+    }
+    if let Cni::Manifest { sources } = &plan.network.cni {
+        manifests(sources, problems);
+    }
+    for (index, archive) in plan.images.archives.iter().enumerate() {
+        let path = field("images").key("archives").index(index).key("file");
+        not_empty(&archive.file, &path, problems);
+    }
+    mirrors(plan, problems);
+}
+
+fn manifests(sources: &[ManifestSource], problems: &mut Problems) {
+    let path = field("network").key("cni").key("manifest").key("sources");
+    if sources.is_empty() {
+        problems.error("manifest-missing", path.clone(), "no manifest is named").hint("to go without a network, set `cni: none`");
+    }
+    for (index, source) in sources.iter().enumerate() {
+        match source {
+            ManifestSource::File(file) => not_empty(file, &path.index(index).key("file"), problems),
+            ManifestSource::Url { address, .. } => url(address, &path.index(index).key("url").key("address"), problems),
+        }
+    }
+}
+
+fn mirrors(plan: &Plan, problems: &mut Problems) {
+    for (registry, mirror) in &plan.runtime.mirrors {
+        let path = field("runtime").key("mirrors").key(registry);
+        if registry != "_default" && host_and_port(registry).is_none() {
+            problems
+                .error("registry-syntax", path.clone(), format!("`{registry}` is not the host of a registry"))
+                .hint("without `https://` and without a path, such as `docker.io`; `_default` stands for all");
+        }
+        for (index, endpoint) in mirror.endpoints.iter().enumerate() {
+            if let Some(wrong) = wrong_url(endpoint, true) {
+                problems.error("url-syntax", path.key("endpoints").index(index), format!("`{endpoint}` is not an address: {wrong}"));
+            }
+        }
+    }
+    if !plan.runtime.managed && (!plan.runtime.mirrors.is_empty() || !plan.runtime.settings.is_empty()) {
+        let message = "the runtime is not managed by slipway, so its mirrors and settings have no effect";
+        problems.warning("unused", field("runtime").key("managed"), message);
+    }
+}
+
+fn upload(program: Program, file: &Path, path: &FieldPath, problems: &mut Problems) {
+    not_empty(file, path, problems);
+    let name = file.to_string_lossy();
+    placeholders(&name, path, problems);
+    archive(program, &name, path, problems);
+}
+
+fn not_empty(file: &Path, path: &FieldPath, problems: &mut Problems) {
+    if file.as_os_str().is_empty() {
+        problems.error("file-name", path.clone(), "the name of the file is empty");
+    }
+}
+
+fn url(address: &str, path: &FieldPath, problems: &mut Problems) {
+    if let Some(wrong) = wrong_url(address, false) {
+        problems.error("url-syntax", path.clone(), format!("`{address}` is not an address to download from: {wrong}"));
+    }
+}
+
+fn placeholders(text: &str, path: &FieldPath, problems: &mut Problems) {
+    if text.replace(PLACEHOLDER, "").contains(['{', '}']) {
+        problems.error("placeholder", path.clone(), "only `{arch}` is filled in here").hint("write everything else out");
+    }
+}
+
+/// CNI plugins and containerd come as archives, everything else as the program itself.
+fn archive(program: Program, name: &str, path: &FieldPath, problems: &mut Problems) {
+    let is_archive = name.ends_with(".tgz") || name.ends_with(".tar.gz");
+    let wants_archive = matches!(program, Program::CniPlugins | Program::Containerd);
+    if is_archive != wants_archive {
+        let message = if wants_archive { "an archive (`.tgz`, `.tar.gz`) is wanted here" } else { "the program itself is wanted here, not an archive" };
+        problems.error("archive", path.clone(), message);
+    }
+}

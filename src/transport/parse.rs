@@ -1,0 +1,162 @@
+//! From a probe's answer to facts.
+//!
+//! Pure. The answer comes from a host that may be broken or hostile: nothing here panics, memory
+//! is bounded by the size of the answer (at most `LARGEST_ANSWER`), every name in it must lie
+//! within what was asked for, and text that is shown to people later goes through `printable`.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+
+use super::ProbeRequest;
+use super::probe::{BEGIN, END};
+use crate::artifact::Secret;
+use crate::facts::Facts;
+use crate::names::RemotePath;
+
+mod files;
+mod system;
+
+/// No answer may be longer, in bytes.
+pub const LARGEST_ANSWER: usize = 72 << 20;
+/// No answer may speak of more files.
+pub const MOST_FILES: usize = 100_000;
+
+/// Why an answer is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// Another run holds the host's lock; the text it left.
+    #[error("locked by another run: {0}")]
+    Locked(String),
+    /// The host says why it cannot be worked on.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer ends too early.
+    #[error("the host's answer is cut off")]
+    CutOff,
+    /// The answer is longer than anything sensible.
+    #[error("the host's answer is too large: {0}")]
+    TooLarge(&'static str),
+    /// The stream of files cannot be read.
+    #[error("the host's files cannot be read: {0}")]
+    Files(String),
+    /// A file that nobody asked for, or one told twice.
+    #[error("the host told of the file {0}, which was not asked for")]
+    Stray(String),
+    /// A file told twice.
+    #[error("the host told of the file {0} twice")]
+    Twice(String),
+}
+
+/// What an answer to `request` says.
+///
+/// # Errors
+/// The lock is held by another run, or the answer is cut off, too large or nonsense.
+pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError> {
+    let sections = Sections::read(answer)?;
+    let mut facts = Facts { system: system::system(request, &sections), ..Facts::default() };
+    let state = &mut facts.state;
+    state.units = system::units(request, &sections);
+    state.images = sections.lines("images").map(printable).collect();
+    state.running_containers = system::running(&sections);
+    state.etcd_data = sections.has("etcd", "member");
+    state.programs = system::programs(request, &sections);
+    files::listed(&sections, &request.roots, &mut state.files)?;
+    files::packed(&sections.tar()?, &request.roots, &mut state.files)?;
+    Ok(facts)
+}
+
+/// What an answer to the fetch of `paths` holds.
+///
+/// # Errors
+/// The answer is cut off, too large, or speaks of other files.
+pub fn fetched(paths: &[RemotePath], answer: &[u8]) -> Result<BTreeMap<RemotePath, Secret>, ParseError> {
+    files::contents(&Sections::read(answer)?.tar()?, paths)
+}
+
+/// Text without control characters (a terminal would obey them) and of bounded length.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    const LONGEST: usize = 4096;
+    text.chars()
+        .take(LONGEST)
+        .map(|character| match character {
+            '\t' => ' ',
+            // Direction overrides can make a line read as something else.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            character if character.is_control() => '\u{fffd}',
+            character => character,
+        })
+        .collect()
+}
+
+/// The answer, cut at its `@NAME` lines. A section told twice is one.
+struct Sections<'a> {
+    lines: BTreeMap<&'a str, Vec<&'a str>>,
+}
+
+impl<'a> Sections<'a> {
+    fn read(answer: &'a [u8]) -> Result<Self, ParseError> {
+        if answer.len() > LARGEST_ANSWER {
+            return Err(ParseError::TooLarge("more than 72 MiB"));
+        }
+        let mut lines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let (mut begun, mut ended) = (false, false);
+        let mut section = "";
+        for line in answer.split(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if !begun {
+                begun = line == BEGIN.as_bytes();
+                continue;
+            }
+            // What is not UTF-8 names nothing that slipway has.
+            let Ok(line) = std::str::from_utf8(line) else { continue };
+            match line.strip_prefix('@') {
+                _ if line == END => {
+                    ended = true;
+                    break;
+                }
+                Some(told) => match told.split_once(' ') {
+                    Some(("locked", holder)) => return Err(ParseError::Locked(printable(holder))),
+                    Some(("refused", reason)) => return Err(ParseError::Refused(printable(reason))),
+                    _ => section = told,
+                },
+                None => lines.entry(section).or_default().push(line),
+            }
+        }
+        if ended { Ok(Self { lines }) } else { Err(ParseError::CutOff) }
+    }
+
+    /// The lines of a section that are not empty.
+    fn lines(&self, section: &str) -> impl Iterator<Item = &'a str> {
+        self.all_lines(section).filter(|line| !line.is_empty())
+    }
+
+    fn all_lines(&self, section: &str) -> impl Iterator<Item = &'a str> {
+        self.lines.get(section).into_iter().flatten().copied()
+    }
+
+    fn has(&self, section: &str, line: &str) -> bool {
+        self.lines(section).any(|found| found == line)
+    }
+
+    /// `KEY=VALUE` lines of a section.
+    fn values(&self, section: &str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.lines(section).filter_map(|line| line.split_once('='))
+    }
+
+    fn value(&self, section: &str, key: &str) -> &'a str {
+        self.values(section).find(|(found, _)| *found == key).map_or("", |(_, value)| value)
+    }
+
+    fn tar(&self) -> Result<Vec<u8>, ParseError> {
+        let mut text = Vec::with_capacity(self.lines("tar").map(str::len).sum());
+        self.lines("tar").for_each(|line| text.extend_from_slice(line.trim().as_bytes()));
+        base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .map_err(|_| ParseError::Files("the stream is not base64".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

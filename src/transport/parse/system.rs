@@ -1,0 +1,208 @@
+//! The text sections of a probe's answer: what a host is, its units, programs and runtime.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::super::ProbeRequest;
+use super::{Sections, printable};
+use crate::facts::{FoundProgram, FoundUnit, InterfaceAddress, System};
+use crate::names::{Mode, RemotePath};
+
+/// What the host is.
+pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System {
+    let value = |key| printable(sections.value("system", key));
+    let os = |key| printable(sections.value("os", key).trim_matches(['"', '\'']));
+    System {
+        hostname: value("hostname"),
+        os_id: os("ID"),
+        os_version: os("VERSION_ID"),
+        os_name: os("PRETTY_NAME"),
+        architecture: match sections.value("system", "machine") {
+            "x86_64" => "amd64".into(),
+            "aarch64" => "arm64".into(),
+            other => printable(other),
+        },
+        kernel: value("kernel"),
+        cpus: count_of_list(sections.value("system", "cpus")),
+        memory_bytes: number::<u64>(sections.value("system", "memory")).saturating_mul(1024),
+        swap: sections
+            .lines("swap")
+            .filter_map(|line| line.split_whitespace().next())
+            .filter(|device| *device != "Filename")
+            .map(printable)
+            .collect(),
+        cgroup_version: if sections.value("system", "cgroup") == "2" { 2 } else { 1 },
+        addresses: addresses(sections),
+        machine_id: value("machine_id"),
+        // BusyBox's date has no fractions and says so with a letter.
+        clock: sections.value("system", "clock").trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0.0),
+        listening: sections.lines("listening").filter_map(listening_port).map(|port| (port, String::new())).collect(),
+        commands: sections.values("commands").map(|(name, path)| (printable(name), printable(path))).collect(),
+        containerd_version: version_word(sections, "containerd", 2).trim_start_matches('v').to_owned(),
+        runtime_answers: sections.has("runtime", "answers")
+            || (sections.has("runtime", "socket") && !sections.has("runtime", "ctr")),
+        kubelet_version: version_word(sections, "kubelet", 1),
+        cni_directory: Some(value("cni")).filter(|directory| !directory.is_empty()),
+        systemd_resolved: sections.value("system", "resolved") == "yes" && resolved_runs(request, sections),
+        ca_directories: sections.values("system").filter(|(key, _)| *key == "ca").map(|(_, path)| printable(path)).collect(),
+        modules: request
+            .modules
+            .iter()
+            .filter(|module| sections.has("modules", &module.replace('-', "_")))
+            .cloned()
+            .collect(),
+        sysctls: sections
+            .values("sysctls")
+            .filter(|(key, _)| request.sysctls.iter().any(|wanted| wanted == key))
+            .map(|(key, value)| (key.to_owned(), printable(value)))
+            .collect(),
+        root: sections.value("system", "uid") == "0",
+        free_bytes: free_bytes(sections),
+        systemd: sections.value("system", "init") == "systemd",
+    }
+}
+
+/// The units that were asked for; `systemctl show` answers in the order of the names.
+pub(super) fn units(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeMap<String, FoundUnit> {
+    let blocks = unit_blocks(sections);
+    let unit = |(index, name): (usize, &String)| {
+        let block = blocks.get(index);
+        let value = |key| block.and_then(|block| block.get(key)).copied().map(printable).unwrap_or_default();
+        let stamp = sections.value("stamps", name).parse().ok();
+        (name.clone(), FoundUnit { active: value("ActiveState"), enabled: value("UnitFileState"), stamp })
+    };
+    request.units.iter().enumerate().map(unit).collect()
+}
+
+/// systemd-resolved comes after the units that were asked for.
+fn resolved_runs(request: &ProbeRequest, sections: &Sections<'_>) -> bool {
+    unit_blocks(sections).get(request.units.len()).is_some_and(|block| block.get("ActiveState") == Some(&"active"))
+}
+
+fn unit_blocks<'a>(sections: &Sections<'a>) -> Vec<BTreeMap<&'a str, &'a str>> {
+    let mut blocks = vec![BTreeMap::new()];
+    for line in sections.all_lines("units") {
+        if line.is_empty() {
+            blocks.push(BTreeMap::new());
+        } else if let (Some(block), Some((key, value))) = (blocks.last_mut(), line.split_once('=')) {
+            block.insert(key, value);
+        }
+    }
+    blocks
+}
+
+/// How many containers run, of the table `ctr tasks ls` prints.
+pub(super) fn running(sections: &Sections<'_>) -> u32 {
+    let count = sections.lines("tasks").filter(|line| line.split_whitespace().nth(2) == Some("RUNNING")).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The programs that are there, with slipway's note if it still fits.
+pub(super) fn programs(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeMap<RemotePath, FoundProgram> {
+    let mut notes: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    let mut path = "";
+    for (key, value) in sections.values("notes") {
+        if key == "path" {
+            path = value;
+        }
+        notes.entry(path).or_default().insert(key, value);
+    }
+    let found = |line: &str| {
+        let mut words = line.splitn(4, ' ');
+        let (size, changed, mode, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let path: RemotePath = format!("/{name}").parse().ok()?;
+        let noted = notes
+            .get(path.as_str())
+            .filter(|note| note.get("size") == Some(&size) && note.get("mtime") == Some(&changed))
+            .and_then(|note| note.get("digest")?.parse().ok());
+        let mode = Mode(u32::from_str_radix(mode, 8).ok()? & 0o7777);
+        request.programs.contains(&path).then_some(())?;
+        Some((path, FoundProgram { size: size.parse().ok()?, mode, noted }))
+    };
+    sections.lines("programs").filter_map(found).collect()
+}
+
+/// `N` of `--version` output: a word of its first line.
+fn version_word(sections: &Sections<'_>, section: &str, word: usize) -> String {
+    printable(sections.lines(section).next().and_then(|line| line.split_whitespace().nth(word)).unwrap_or_default())
+}
+
+fn number<T: std::str::FromStr + Default>(text: &str) -> T {
+    text.trim().parse().unwrap_or_default()
+}
+
+/// How many numbers the kernel's list notation `0-3,8` names.
+fn count_of_list(list: &str) -> u32 {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.trim().parse::<u32>(), last.trim().parse::<u32>()) {
+            (Ok(first), Ok(last)) if last >= first => (last - first).saturating_add(1),
+            _ => 0,
+        }
+    };
+    list.split(',').map(count).fold(0, u32::saturating_add)
+}
+
+/// The port of a line of /proc/net/tcp: `0: 0100007F:1F90 00000000:0000 0A …`.
+fn listening_port(line: &str) -> Option<u16> {
+    let mut words = line.split_whitespace().skip(1);
+    let (_, port) = words.next()?.rsplit_once(':')?;
+    (words.nth(1)? == "0A").then(|| u16::from_str_radix(port, 16).ok())?
+}
+
+/// `df -P -k`: the paths are told by the mount points they are on, in the order asked for.
+fn free_bytes(sections: &Sections<'_>) -> BTreeMap<String, u64> {
+    let free = |line: &str| line.split_whitespace().nth(3).and_then(|blocks| blocks.parse::<u64>().ok());
+    let rows: Vec<u64> = sections.lines("free").filter_map(free).map(|blocks| blocks.saturating_mul(1024)).collect();
+    // A path that is not there has no row, and rows do not name their paths: then nothing is known.
+    let paths = ["/var/lib", "/etc", "/run"];
+    if rows.len() == paths.len() { paths.map(str::to_owned).into_iter().zip(rows).collect() } else { BTreeMap::new() }
+}
+
+fn addresses(sections: &Sections<'_>) -> Vec<InterfaceAddress> {
+    let mut found: Vec<InterfaceAddress> = sections.lines("addresses").filter_map(address_of_ip).collect();
+    found.extend(addresses_of_fib(sections));
+    found.extend(sections.lines("inet6").filter_map(address_of_inet6));
+    found
+}
+
+/// A line of `ip -o addr`: `2: eth0    inet 10.0.0.5/24 brd … scope global eth0\…`.
+fn address_of_ip(line: &str) -> Option<InterfaceAddress> {
+    let mut words = line.split_whitespace().skip(1);
+    let interface = words.next()?;
+    matches!(words.next()?, "inet" | "inet6").then_some(())?;
+    let told = words.next()?;
+    let (address, prefix) = told.split_once('/').unwrap_or((told, if told.contains(':') { "128" } else { "32" }));
+    let interface = printable(interface.split('@').next().unwrap_or(interface));
+    Some(InterfaceAddress { interface, address: address.parse().ok()?, prefix: prefix.parse().ok()? })
+}
+
+/// /proc/net/fib_trie tells local addresses as `|-- 10.0.0.5` followed by `/32 host LOCAL`, and
+/// names no interface.
+fn addresses_of_fib(sections: &Sections<'_>) -> Vec<InterfaceAddress> {
+    let mut last = None;
+    let mut found = Vec::new();
+    for line in sections.lines("fib") {
+        if let Some(leaf) = line.trim().strip_prefix("|-- ") {
+            last = leaf.parse::<Ipv4Addr>().ok();
+        } else if line.contains("/32 host LOCAL") && let Some(address) = last {
+            let entry = InterfaceAddress { interface: String::new(), address: IpAddr::V4(address), prefix: 32 };
+            if !found.contains(&entry) {
+                found.push(entry);
+            }
+        }
+    }
+    found
+}
+
+/// A line of /proc/net/if_inet6: `fe80…(32 digits) 02 40 20 80     eth0`.
+fn address_of_inet6(line: &str) -> Option<InterfaceAddress> {
+    let mut words = line.split_whitespace();
+    let digits = words.next()?;
+    if digits.len() != 32 {
+        return None;
+    }
+    let address = Ipv6Addr::from(u128::from_str_radix(digits, 16).ok()?);
+    let prefix = u8::from_str_radix(words.nth(1)?, 16).ok()?;
+    Some(InterfaceAddress { interface: printable(words.nth(2)?), address: IpAddr::V6(address), prefix })
+}

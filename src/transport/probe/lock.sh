@@ -1,0 +1,31 @@
+# The host's lock, held for as long as the engine is there. The only part of a probe that writes.
+umask 077
+
+# take_lock TEXT
+take_lock() {
+  command -v flock >/dev/null || refuse 'the host has no command flock (package util-linux)'
+  mkdir -p "$ROOT/run/slipway" || refuse 'cannot write below /run/slipway'
+  exec 9>>"$ROOT/run/slipway/lock"
+  if ! flock -n 9; then
+    holder=
+    IFS= read -r holder <"$ROOT/run/slipway/lock" || :
+    printf '@locked %s\n@slipway-end\n' "$holder"
+    exit 0
+  fi
+  printf '%s\n' "$1" >"$ROOT/run/slipway/lock"
+  # A step of an engine that died may still run: what it changes must not be missed by the probe.
+  exec 8>>"$ROOT/run/slipway/step.lock"
+  flock -w 30 8 || refuse 'a step of an earlier run is still at work after 30 seconds; try again when it has ended'
+  exec 8>&-
+}
+
+refuse() {
+  printf '@refused %s\n@slipway-end\n' "$1"
+  exit 0
+}
+
+# hold_lock: until nothing is heard of the engine: its end closes standard input at once, a cut
+# line is noticed after a minute.
+hold_lock() {
+  while timeout 60 sh -c 'IFS= read -r _'; do :; done
+}

@@ -1,0 +1,210 @@
+//! From the changes of a step to the script that makes them on a host.
+//!
+//! Pure. The script is fixed shell functions (script/*.sh, which a person can read and shellcheck
+//! can judge) followed by calls with quoted arguments, so a plan can never become shell. Killed at
+//! any point and run again, a script reaches the same end state: every change is one rename, and
+//! what slipway needs to know of the past is written before the change it is about.
+//!
+//! # What a host keeps of slipway
+//!
+//! Below `/var/lib/slipway` (mode 0700), one small file for each thing, so that a crash cannot
+//! tear a list apart. A *name* below is a path without its first `/`, with `%` as `%25` and `/`
+//! as `%2F`, or `sha256-DIGEST` of the whole path if that is longer than 200 bytes; nobody has to
+//! decode it, because each file says in its first line what it is about. All are `key=value` lines.
+//!
+//! - `records/NAME` for a path: `path=`; `kind=` `file`, `link`, `directory`, `program` or `absent`;
+//!   `before=`, what was there before slipway's first change: `absent`, `original` (kept, see below),
+//!   `directory`, or for directories that were there `directory MODE UID:GID`; and `written=`, the
+//!   digest of what slipway last wrote (for a link of its target, for a file of an archive of that
+//!   archive). Two `written=` lines: a run was cut off between the old and the new content.
+//! - `records/unit:NAME`: `unit=`, `kind=unit`, `before=ENABLED ACTIVE` (`absent` for a unit that was
+//!   not there), as systemd called it.
+//! - `records/sysctl:KEY`: `sysctl=`, `kind=sysctl`, `before=` the live value.
+//! - `records/module:NAME`: `module=`, `kind=module`, `before=absent`; only if slipway loaded it.
+//! - `records/image:NAME` (escaped): `image=`, `kind=image`, `before=absent`; only if slipway brought it.
+//! - `records/swap`: `kind=swap`, `before=active`, a `device=` for each active swap, a `unit=` for each
+//!   swap unit that was masked.
+//! - `original/PATH`: the file or link that was there, with its mode and owner.
+//! - `stamps/UNIT`: the stamp in the first line, then an `input=` for each path the unit reads. A
+//!   change of an input removes the stamp.
+//! - `programs/NAME`: `path=`, `digest=`, `size=`, `mtime=` of a program when slipway installed it.
+//! - `stage/`, `staged-elsewhere`, `work/`: of a running step; the next step clears them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::shell::Script;
+use super::{Bundle, Payload};
+use crate::artifact::{Artifact, ProgramSource, Secret, UnitCheck};
+use crate::change::{Change, Reason};
+use crate::names::{Digest, RemotePath};
+
+/// What a script has to know besides its changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptContext {
+    /// After this time the host ends the script.
+    pub timeout: Duration,
+    /// The CRI socket.
+    pub socket: RemotePath,
+}
+
+const BASE: &str = include_str!("script/base.sh");
+const RECORDS: &str = include_str!("script/records.sh");
+const FILES: &str = include_str!("script/files.sh");
+const PROGRAMS: &str = include_str!("script/programs.sh");
+const SYSTEM: &str = include_str!("script/system.sh");
+const UNITS: &str = include_str!("script/units.sh");
+const IMAGES: &str = include_str!("script/images.sh");
+
+/// The script and payloads that make these changes on a host.
+///
+/// Objects and Node marks are not of a host: the engine gives them to the `Cluster`. One that
+/// comes here makes a script that says so and fails, before it changes anything.
+#[must_use]
+pub fn bundle(step: &str, changes: &[Change], context: &ScriptContext) -> Bundle {
+    let mut writer = Writer { script: Script::new(), payloads: Vec::new(), socket: &context.socket };
+    writer.functions(changes);
+    for (index, change) in changes.iter().enumerate() {
+        let number = index.to_string();
+        writer.script.call("begin", [&number]);
+        writer.change(change);
+        writer.script.call("finish", [&number]);
+    }
+    Bundle {
+        step: step.to_owned(),
+        script: writer.script.finish(),
+        payloads: writer.payloads,
+        changes: changes.len(),
+        timeout: context.timeout,
+    }
+}
+
+struct Writer<'a> {
+    script: Script,
+    payloads: Vec<(String, Payload)>,
+    socket: &'a RemotePath,
+}
+
+impl Writer<'_> {
+    /// The functions that the changes need, and what has to be known before the first change.
+    fn functions(&mut self, changes: &[Change]) {
+        let any = |wanted: fn(&Artifact) -> bool| changes.iter().any(|change| wanted(&change.artifact));
+        self.script.fixed(BASE).fixed(RECORDS).fixed(FILES);
+        if any(|artifact| matches!(artifact, Artifact::Program { .. })) {
+            self.script.fixed(PROGRAMS);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Module { .. } | Artifact::Sysctl { .. } | Artifact::NoSwap)) {
+            self.script.fixed(SYSTEM);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Unit { .. })) {
+            self.script.fixed(UNITS);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Image { .. } | Artifact::Pulled { .. })) {
+            self.script.fixed(IMAGES);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Object(_) | Artifact::NodeMarks(_))) {
+            self.script.call("fail", ["an object of the cluster was sent to a host; this is a bug of slipway"]);
+        }
+    }
+
+    fn change(&mut self, change: &Change) {
+        match &change.artifact {
+            Artifact::Directory { path, mode } => {
+                self.script.call("make_directory", [path.as_str(), &mode.to_string()]);
+            }
+            Artifact::File { path, mode, content } => {
+                let payload = self.payload(Payload::Bytes(Secret::new(content.bytes())));
+                let digest = content.digest().to_string();
+                self.script.call("install_file", [path.as_str(), &mode.to_string(), &digest, &payload]);
+            }
+            Artifact::Link { path, target } => {
+                self.script.call("make_link", [path.as_str(), target, &Digest::of(target).to_string()]);
+            }
+            Artifact::Absent { path } => {
+                self.script.call("remove_file", [path.as_str()]);
+            }
+            Artifact::Program { path, source, digest, unpack } => self.program(path, source, digest, unpack.as_ref()),
+            Artifact::Module { name } => {
+                self.script.call("load_module", [&name.replace('-', "_"), name]);
+            }
+            Artifact::Sysctl { key, value } => {
+                self.script.call("set_parameter", [key, &sysctl_file(key), value]);
+            }
+            Artifact::NoSwap => {
+                self.script.fixed("swap_off");
+            }
+            Artifact::Unit { name, inputs, stamp, check } => self.unit(name, inputs, stamp, *check, &change.reason),
+            Artifact::Image { names, archive, digest } => self.image(names, archive, digest),
+            Artifact::Pulled { name } => {
+                self.script.call("pull_image", [self.socket.as_str(), name]);
+            }
+            // `functions` made the script fail before its first change.
+            Artifact::Object(_) | Artifact::NodeMarks(_) => {}
+        }
+    }
+
+    fn program(&mut self, path: &RemotePath, source: &ProgramSource, digest: &Digest, unpack: Option<&RemotePath>) {
+        match source {
+            ProgramSource::Upload(file) => {
+                let payload = self.payload(Payload::File(file.clone()));
+                self.script.call("upload", [&payload]);
+            }
+            ProgramSource::Download(address) => {
+                self.script.call("download", [address]);
+            }
+        }
+        let digest = digest.to_string();
+        match unpack {
+            None => self.script.call("install_program", [path.as_str(), &digest]),
+            Some(directory) => self.script.call("unpack_program", [path.as_str(), &digest, directory.as_str()]),
+        };
+    }
+
+    fn unit(&mut self, name: &str, inputs: &[RemotePath], stamp: &Digest, check: Option<UnitCheck>, reason: &Reason) {
+        // A unit that only was not enabled runs with its inputs already: no outage for that.
+        let restart = if matches!(reason, Reason::Disabled) { "stopped" } else { "always" };
+        let stamp = stamp.to_string();
+        let arguments = [name, &stamp, restart].into_iter().chain(inputs.iter().map(RemotePath::as_str));
+        self.script.call("start_unit", arguments);
+        match check {
+            Some(UnitCheck::Containerd) => {
+                self.script.call("await_containerd", [self.socket.as_str()]);
+            }
+            None => {}
+        }
+        self.script.fixed("stamp_unit");
+    }
+
+    fn image(&mut self, names: &[String], archive: &PathBuf, digest: &Digest) {
+        let payload = self.payload(Payload::File(archive.clone()));
+        let digest = digest.to_string();
+        let arguments = [self.socket.as_str(), &digest, &payload].into_iter().chain(names.iter().map(String::as_str));
+        self.script.call("import_images", arguments);
+    }
+
+    fn payload(&mut self, payload: Payload) -> String {
+        let name = format!("payload-{}", self.payloads.len());
+        self.payloads.push((name.clone(), payload));
+        name
+    }
+}
+
+/// Where a kernel parameter is below /proc/sys. As for sysctl(8): dots separate, and a slash
+/// then stands for a dot within a name (an interface `eth0.100`); if the first separator is a
+/// slash, slashes separate.
+pub(super) fn sysctl_file(key: &str) -> String {
+    match key.find(['.', '/']) {
+        Some(place) if key[place..].starts_with('.') => key
+            .chars()
+            .map(|character| match character {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            })
+            .collect(),
+        _ => key.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+# Images in containerd's namespace of Kubernetes.
+
+# import_images SOCKET DIGEST ARCHIVE NAME...
+import_images() {
+  socket=$1
+  check_digest "$2" "$3" 'the image archive'
+  ctr --address "$socket" -n k8s.io images ls -q >"$lib/stage/before" || fail "containerd does not answer on $socket"
+  ctr --address "$socket" -n k8s.io images import "$3" >/dev/null || fail 'the image archive cannot be loaded'
+  shift 3
+  ctr --address "$socket" -n k8s.io images ls -q >"$lib/stage/after" || fail "containerd does not answer on $socket"
+  for image in "$@"; do
+    grep -qxF -e "$image" "$lib/stage/after" || fail "the image archive does not hold $image"
+  done
+  while IFS= read -r image; do
+    grep -qxF -e "$image" "$lib/stage/before" || record_image "$image"
+  done <"$lib/stage/after"
+}
+
+# pull_image SOCKET NAME
+pull_image() {
+  ctr --address "$1" -n k8s.io images ls -q >"$lib/stage/before" || fail "containerd does not answer on $1"
+  if grep -qxF -e "$2" "$lib/stage/before"; then return 0; fi
+  if command -v crictl >/dev/null; then
+    crictl --runtime-endpoint "unix://$1" pull "$2" >/dev/null || fail "cannot pull $2"
+  elif [ -d "$ROOT/etc/containerd/certs.d" ]; then
+    ctr --address "$1" -n k8s.io images pull --hosts-dir /etc/containerd/certs.d "$2" >/dev/null || fail "cannot pull $2"
+  else
+    ctr --address "$1" -n k8s.io images pull "$2" >/dev/null || fail "cannot pull $2"
+  fi
+  record_image "$2"
+}
+
+record_image() {
+  read_record "image:$1"
+  [ -e "$record" ] || write_record "image=$1" kind=image before=absent
+}

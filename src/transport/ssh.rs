@@ -1,0 +1,416 @@
+//! The transport to real hosts: the system's own ssh, one connection per host, kept open.
+//!
+//! Invariants: the text of a remote command holds no data; secrets travel on standard input only;
+//! a command on a host always has an end (a time limit there, or our silence); nothing that was
+//! not verified the OpenSSH way is talked to.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use openssh::{ForwardType, Socket};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+
+use super::parse::{self, ParseError};
+use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError, probe};
+use crate::artifact::Secret;
+use crate::facts::Facts;
+use crate::names::{HostName, RemotePath};
+use crate::plan::Plan;
+
+mod config;
+mod lock;
+mod payload;
+mod remote;
+mod session;
+
+pub use config::{ConfigError, UserConfig};
+use lock::Lock;
+use payload::{Cargo, SendError};
+use remote::{Remote, refusal};
+use session::{Connection, Process, last_lines, read_answer, send_script, tail};
+
+/// How long a probe or a fetch may take, besides making the connection. A host that waits for a
+/// step of an earlier run takes 30 seconds.
+const ANSWER_TIME: Duration = Duration::from_secs(150);
+
+/// How the transport works on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshOptions {
+    /// Where connections have their sockets: a directory of this user alone, with a short path.
+    pub control_directory: PathBuf,
+    /// Leave connections open for the next run of slipway, and use those an earlier one left.
+    pub reuse: bool,
+    /// An unused connection ends after this time, also when slipway was killed.
+    pub idle: Duration,
+    /// The user's and the system's ssh configuration.
+    pub user_config: UserConfig,
+    /// Put before every path on hosts. For tests; `None` for real.
+    pub root: Option<RemotePath>,
+}
+
+impl SshOptions {
+    /// The usual: sockets in `runtime_directory` (`$XDG_RUNTIME_DIR`) or else below /tmp, and
+    /// connections that live ten minutes longer than a run.
+    #[must_use]
+    pub fn usual(runtime_directory: Option<&Path>, home: Option<&Path>, user: u32) -> Self {
+        let control_directory = match runtime_directory {
+            // A socket's path may have 107 bytes, and ssh adds 17 to the name it is given.
+            Some(directory) if directory.as_os_str().len() < 50 => directory.join("slipway"),
+            _ => PathBuf::from(format!("/tmp/slipway-{user}")),
+        };
+        let mut files: Vec<PathBuf> = home.map(|home| home.join(".ssh/config")).into_iter().collect();
+        files.push("/etc/ssh/ssh_config".into());
+        Self {
+            control_directory,
+            reuse: true,
+            idle: Duration::from_secs(600),
+            user_config: UserConfig { files },
+            root: None,
+        }
+    }
+}
+
+/// Why the transport could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// A host's `ssh` settings are no good.
+    #[error("host {host}: {source}")]
+    Config {
+        /// Which host.
+        host: HostName,
+        /// Which setting.
+        source: ConfigError,
+    },
+    /// The directory for sockets.
+    #[error("cannot use {directory} for ssh connections: {reason}")]
+    ControlDirectory {
+        /// Which.
+        directory: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// The hosts of a plan over SSH. A connection is made when it is first needed.
+pub struct SshTransport {
+    hosts: BTreeMap<HostName, Remotely>,
+    options: SshOptions,
+    /// The sockets of this run's forwards.
+    forwards: tempfile::TempDir,
+}
+
+/// What this run has of one host.
+struct Remotely {
+    connection: Connection,
+    lock: Mutex<Option<Lock>>,
+    forwards: Mutex<BTreeMap<SocketAddr, PathBuf>>,
+}
+
+impl SshTransport {
+    /// Prepares the way to each host of the plan; connects to none.
+    ///
+    /// # Errors
+    /// A host's settings cannot stand in an ssh configuration, or the control directory is not
+    /// usable or not this user's alone.
+    pub fn new(plan: &Plan, options: SshOptions) -> Result<Self, SshError> {
+        let directory = &options.control_directory;
+        let unusable = |reason: String| SshError::ControlDirectory { directory: directory.clone(), reason };
+        prepare(directory).map_err(unusable)?;
+        let forwards = tempfile::Builder::new()
+            .prefix("f")
+            .rand_bytes(6)
+            .tempdir_in(directory)
+            .map_err(|error| unusable(error.to_string()))?;
+        // Without reuse the connections live where the forwards do, and go with them.
+        let home = if options.reuse { directory.as_path() } else { forwards.path() };
+        let mut hosts = BTreeMap::new();
+        for host in &plan.hosts {
+            let destination = config::destination(&plan.ssh, host, &options.user_config)
+                .map_err(|source| SshError::Config { host: host.name.clone(), source })?;
+            let connection = Connection::new(host.name.clone(), destination, home, options.idle);
+            hosts.insert(host.name.clone(), Remotely { connection, lock: Mutex::default(), forwards: Mutex::default() });
+        }
+        Ok(Self { hosts, options, forwards })
+    }
+
+    fn remotely(&self, host: &HostName) -> Result<&Remotely, TransportError> {
+        self.hosts.get(host).ok_or_else(|| TransportError::Command {
+            host: host.clone(),
+            operation: "connect".into(),
+            reason: "the plan has no such host".into(),
+        })
+    }
+
+    fn command(&self, connection: &Connection, remote: Remote) -> String {
+        remote.text(connection.destination.sudo, self.options.root.as_ref())
+    }
+
+    /// Sends a script and reads its answer. The process goes on if the script does.
+    async fn ask(
+        &self,
+        connection: &Connection,
+        remote: Remote,
+        operation: &str,
+        script: &str,
+    ) -> Result<(Process, Secret), TransportError> {
+        let mut process = connection.spawn(&self.command(connection, remote), operation).await?;
+        let mut input = process.stdin().take().expect("every process is started with pipes");
+        let mut output = process.stdout().take().expect("every process is started with pipes");
+        let errors = process.stderr().take().expect("every process is started with pipes");
+        let errors = tokio::spawn(tail(errors));
+        let mut answer = Vec::new();
+        let talk = async {
+            // A host that ends early (no sudo) says why on standard error.
+            let _closed = send_script(&mut input, script).await;
+            read_answer(&mut output, &mut answer).await
+        };
+        let failed = |reason: String| TransportError::Command {
+            host: connection.host.clone(),
+            operation: operation.to_owned(),
+            reason,
+        };
+        match tokio::time::timeout(ANSWER_TIME, talk).await {
+            Err(_) => return Err(failed(format!("no answer after {} seconds", ANSWER_TIME.as_secs()))),
+            Ok(Ok(true)) => return Err(failed("the answer is too large".into())),
+            Ok(_) => {}
+        }
+        if contains(&answer, probe::BEGIN) && contains(&answer, probe::END) {
+            *process.stdin() = Some(input);
+            *process.stdout() = Some(output);
+            return Ok((process, Secret::new(answer)));
+        }
+        drop(input);
+        let status = connection.status(process, operation).await?;
+        let said = errors.await.unwrap_or_default();
+        match refusal(&said) {
+            Some(reason) => Err(TransportError::Root { host: connection.host.clone(), reason }),
+            None => Err(failed(format!("exit status {status}\n{said}").trim().to_owned())),
+        }
+    }
+
+    async fn run_step(
+        &self,
+        remotely: &Remotely,
+        bundle: &Bundle,
+        progress: &(impl Fn(usize) + Send + Sync),
+    ) -> Result<(), ApplyError> {
+        let connection = &remotely.connection;
+        let operation = format!("step {}", bundle.step);
+        if remotely.lock.lock().await.as_ref().is_some_and(Lock::is_lost) {
+            return Err(TransportError::Lost { host: connection.host.clone(), operation: "holding the lock".into() }.into());
+        }
+        let _permit = connection.permit().await;
+        let cargo = Cargo::of(bundle);
+        let remote = if cargo.is_large() { Remote::LargeStep } else { Remote::Step };
+        let mut process = connection.spawn(&self.command(connection, remote), &operation).await?;
+        let input = process.stdin().take().expect("every process is started with pipes");
+        let output = process.stdout().take().expect("every process is started with pipes");
+        let errors = process.stderr().take().expect("every process is started with pipes");
+        let errors = tokio::spawn(tail(errors));
+        let failed = |reason: String| TransportError::Command {
+            host: connection.host.clone(),
+            operation: operation.clone(),
+            reason,
+        };
+        let input = input.into_owned_fd().map_err(|error| failed(format!("cannot use a pipe: {error}")))?;
+        let sending = tokio::task::spawn_blocking(move || cargo.write(std::fs::File::from(input)));
+
+        let mut current = None;
+        let mut begun = false;
+        let mut lines = BufReader::new(output).split(b'\n');
+        // What the script prints is of a host: lines that are none of ours are skipped.
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line);
+            begun = begun || line == probe::BEGIN;
+            let index = |mark: &str| line.strip_prefix(mark).and_then(|number| number.parse::<usize>().ok());
+            if !begun {
+                continue;
+            }
+            if let Some(index) = index("@begin ").filter(|index| *index < bundle.changes) {
+                current = Some(index);
+            } else if let Some(index) = index("@done ").filter(|index| current == Some(*index)) {
+                progress(index);
+            }
+        }
+        let status = connection.status(process, &operation).await?;
+        let sent = sending.await.map_err(|error| failed(error.to_string()))?;
+        if let Err(error @ SendError::Read { .. }) = sent {
+            return Err(failed(error.to_string()).into());
+        }
+        if status == 0 && begun {
+            return Ok(());
+        }
+        let stderr = errors.await.unwrap_or_default();
+        match refusal(&stderr) {
+            Some(reason) if !begun => Err(TransportError::Root { host: connection.host.clone(), reason }.into()),
+            _ => Err(ApplyError::Script { change: current, status, stderr }),
+        }
+    }
+}
+
+impl Transport for SshTransport {
+    async fn probe(&self, host: &HostName, request: &ProbeRequest) -> Result<Facts, TransportError> {
+        let remotely = self.remotely(host)?;
+        let connection = &remotely.connection;
+        let permit = connection.permit().await;
+        // A probe after another one: the lock is this run's already.
+        let mut held = remotely.lock.lock().await;
+        let mut request = request.clone();
+        if held.as_ref().is_some_and(|lock| !lock.is_lost()) {
+            request.lock = None;
+        }
+        let (process, answer) = self.ask(connection, Remote::Eval, "probe", &probe::script(&request)).await?;
+        let facts = parse::facts(&request, answer.expose()).map_err(|error| match error {
+            ParseError::Locked(holder) => TransportError::Locked { host: host.clone(), holder },
+            other => TransportError::Command { host: host.clone(), operation: "probe".into(), reason: other.to_string() },
+        });
+        match (&facts, &request.lock) {
+            (Ok(_), Some(_)) => *held = Some(Lock::hold(process)),
+            _ => {
+                connection.status(process, "probe").await?;
+            }
+        }
+        drop(permit);
+        facts
+    }
+
+    async fn fetch(&self, host: &HostName, paths: &[RemotePath]) -> Result<BTreeMap<RemotePath, Secret>, TransportError> {
+        let connection = &self.remotely(host)?.connection;
+        let _permit = connection.permit().await;
+        let script = probe::fetch_script(paths.iter().map(RemotePath::as_str));
+        let (process, answer) = self.ask(connection, Remote::Eval, "fetch", &script).await?;
+        connection.status(process, "fetch").await?;
+        parse::fetched(paths, answer.expose()).map_err(|error| TransportError::Command {
+            host: host.clone(),
+            operation: "fetch".into(),
+            reason: error.to_string(),
+        })
+    }
+
+    async fn apply(
+        &self,
+        host: &HostName,
+        bundle: &Bundle,
+        progress: impl Fn(usize) + Send + Sync,
+    ) -> Result<(), ApplyError> {
+        self.run_step(self.remotely(host)?, bundle, &progress).await
+    }
+
+    async fn connect(&self, host: &HostName, address: SocketAddr) -> Result<Box<dyn Stream>, TransportError> {
+        let remotely = self.remotely(host)?;
+        let connection = &remotely.connection;
+        let operation = format!("connect to {address}");
+        let session = connection.session().await?;
+        let path = {
+            let mut forwards = remotely.forwards.lock().await;
+            match forwards.get(&address) {
+                Some(path) => path.clone(),
+                None => {
+                    let path = self.forwards.path().join(format!("{}-{}", connection.short_name(), forwards.len()));
+                    let there = Socket::new(address.ip().to_string(), address.port());
+                    if let Err(error) = session.request_port_forward(ForwardType::Local, path.as_path(), there).await {
+                        return Err(connection.broken(session, &operation, &error).await);
+                    }
+                    forwards.insert(address, path.clone());
+                    path
+                }
+            }
+        };
+        match UnixStream::connect(&path).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(_) => Err(TransportError::Lost { host: host.clone(), operation }),
+        }
+    }
+
+    async fn diagnose(&self, host: &HostName, script: &str) -> Result<String, TransportError> {
+        let connection = &self.remotely(host)?.connection;
+        let _permit = connection.permit().await;
+        let marked = format!("printf '\\n@slipway-begin\\n'\n({script}\n)\nprintf '\\n@slipway-end\\n'\n");
+        let (process, answer) = self.ask(connection, Remote::EvalBriefly, "diagnose", &marked).await?;
+        connection.status(process, "diagnose").await?;
+        let text = String::from_utf8_lossy(answer.expose());
+        let begin = text.find(&format!("{}\n", probe::BEGIN)).map_or(0, |place| place + probe::BEGIN.len() + 1);
+        let end = text.rfind(probe::END).unwrap_or(text.len());
+        Ok(last_lines(text.get(begin..end).unwrap_or_default(), usize::MAX))
+    }
+
+    fn round_trips(&self, host: &HostName) -> usize {
+        self.hosts.get(host).map_or(0, |remotely| remotely.connection.round_trips())
+    }
+
+    async fn close(&self) {
+        futures_util::future::join_all(self.hosts.values().map(|remotely| async {
+            if let Some(lock) = remotely.lock.lock().await.take() {
+                lock.release().await;
+            }
+            if let Some(session) = remotely.connection.opened() {
+                for (address, path) in std::mem::take(&mut *remotely.forwards.lock().await) {
+                    let there = Socket::new(address.ip().to_string(), address.port());
+                    // A connection that is gone has no forwards.
+                    let _gone = session.close_port_forward(ForwardType::Local, path.as_path(), there).await;
+                    let _gone = std::fs::remove_file(&path);
+                }
+            }
+            if !self.options.reuse {
+                remotely.connection.end().await;
+            }
+        }))
+        .await;
+    }
+}
+
+fn contains(answer: &[u8], mark: &str) -> bool {
+    answer.split(|byte| *byte == b'\n').any(|line| line == mark.as_bytes())
+}
+
+/// Makes the directory, or makes sure that nobody else could have put anything into it.
+fn prepare(directory: &Path) -> Result<(), String> {
+    if directory.as_os_str().len() > 60 {
+        return Err("its path is longer than 60 bytes, too long for sockets in it".into());
+    }
+    match std::fs::DirBuilder::new().mode(0o700).recursive(false).create(directory) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let found = std::fs::symlink_metadata(directory).map_err(|error| error.to_string())?;
+    // The owner of a process of this user: a fresh file shows it without asking the system.
+    let probe = tempfile::tempfile().and_then(|file| file.metadata()).map_err(|error| error.to_string())?;
+    if !found.is_dir() || found.uid() != probe.uid() || found.mode() & 0o077 != 0 {
+        return Err("it must be a directory that only you can read and write (mode 0700)".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_directory_must_be_ours_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("c");
+        prepare(&directory).unwrap();
+        prepare(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(prepare(&directory).unwrap_err().contains("0700"));
+        let link = base.path().join("l");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+        assert!(prepare(&link).is_err());
+        assert!(prepare(&base.path().join("x".repeat(70))).unwrap_err().contains("60 bytes"));
+    }
+
+    #[test]
+    fn long_runtime_directories_are_not_used_for_sockets() {
+        let short = SshOptions::usual(Some(Path::new("/run/user/1000")), None, 1000);
+        assert_eq!(short.control_directory, Path::new("/run/user/1000/slipway"));
+        let long = SshOptions::usual(Some(Path::new(&format!("/{}", "x".repeat(80)))), None, 1000);
+        assert_eq!(long.control_directory, Path::new("/tmp/slipway-1000"));
+    }
+}

@@ -1,0 +1,68 @@
+//! The host's lock while this engine holds it: a process on the host that lives as long as it
+//! hears from us.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::session::Process;
+
+/// The host gives the lock up after 60 seconds of silence.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// A lock that is held.
+pub(super) struct Lock {
+    release: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    lost: Arc<AtomicBool>,
+}
+
+impl Lock {
+    /// Keeps alive the process that took the lock.
+    pub(super) fn hold(mut process: Process) -> Self {
+        let (release, mut released) = oneshot::channel();
+        let lost = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&lost);
+        let task = tokio::spawn(async move {
+            let mut input = process.stdin().take().expect("every process is started with pipes");
+            let mut output = process.stdout().take().expect("every process is started with pipes");
+            let mut chunk = [0; 512];
+            loop {
+                tokio::select! {
+                    _ = &mut released => break,
+                    () = tokio::time::sleep(HEARTBEAT) => {
+                        if input.write_all(b"\n").await.is_err() {
+                            flag.store(true, Ordering::Relaxed);
+                            break;
+                        }
+                    }
+                    // Nothing more is said: the end of the output is the end of the lock.
+                    read = output.read(&mut chunk) => if !matches!(read, Ok(1..)) {
+                        flag.store(true, Ordering::Relaxed);
+                        break;
+                    }
+                }
+            }
+            drop(input);
+            // The lock is free when the process has ended; a lost connection cannot tell.
+            let _late = tokio::time::timeout(Duration::from_secs(5), process.wait()).await;
+        });
+        Self { release, task, lost }
+    }
+
+    /// Whether the process that held it has ended, so that others may work on the host.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Gives it up and waits until it is free.
+    pub(super) async fn release(self) {
+        // The task may have ended before: then there is nothing to release.
+        let _ended = self.release.send(());
+        let _panicked = self.task.await;
+    }
+}

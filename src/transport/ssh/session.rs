@@ -1,0 +1,258 @@
+//! One connection to one host: an ssh master of our own making, and commands through it.
+//!
+//! The master is started here rather than by the openssh crate, because the crate cannot pass
+//! options of its own and would set how host keys are checked. A master that is already there and
+//! alive (a run of a few minutes ago left it) is used again.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use openssh::{Child, Session};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+
+use super::super::TransportError;
+use super::super::parse::{LARGEST_ANSWER, printable};
+use super::super::probe::END;
+use super::config::{Destination, PINNED_PLACE, hint};
+use crate::names::{Digest, HostName};
+
+/// sshd allows 10 sessions on a connection unless told otherwise (MaxSessions).
+const MOST_SESSIONS: usize = 8;
+/// How much of standard error is kept for people.
+const STDERR_LINES: usize = 20;
+
+/// A command's process on the host.
+pub(super) type Process = Child<Arc<Session>>;
+
+/// The way to one host.
+pub(super) struct Connection {
+    pub(super) host: HostName,
+    pub(super) destination: Destination,
+    directory: PathBuf,
+    idle: Duration,
+    session: OnceCell<Arc<Session>>,
+    sessions: Semaphore,
+    round_trips: AtomicUsize,
+}
+
+impl Connection {
+    pub(super) fn new(host: HostName, destination: Destination, directory: &Path, idle: Duration) -> Self {
+        Self {
+            host,
+            destination,
+            directory: directory.to_owned(),
+            idle,
+            session: OnceCell::new(),
+            sessions: Semaphore::new(MOST_SESSIONS),
+            round_trips: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn round_trips(&self) -> usize {
+        self.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// Counts a command and waits until the connection has room for it.
+    pub(super) async fn permit(&self) -> SemaphorePermit<'_> {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
+        self.sessions.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// The session; the first caller makes it.
+    pub(super) async fn session(&self) -> Result<&Arc<Session>, TransportError> {
+        self.session.get_or_try_init(|| self.open()).await
+    }
+
+    /// The session if it was made.
+    pub(super) fn opened(&self) -> Option<&Arc<Session>> {
+        self.session.get()
+    }
+
+    /// A file of this connection in the control directory. Its name holds everything that decides
+    /// how the host is reached, so a changed plan never meets an old connection.
+    fn file(&self, suffix: &str) -> PathBuf {
+        let text = format!("{}\n{:?}\n{}", self.destination.name, self.destination.pinned, self.destination.config);
+        self.directory.join(format!("{}{suffix}", Digest::of(text).short()))
+    }
+
+    /// A short name of this connection, for sockets.
+    pub(super) fn short_name(&self) -> String {
+        Digest::of(self.host.as_str()).short()
+    }
+
+    async fn open(&self) -> Result<Arc<Session>, TransportError> {
+        let socket = self.file("");
+        let failed = |reason: String| TransportError::Connect {
+            host: self.host.clone(),
+            destination: self.destination.name.clone(),
+            hint: hint(&reason),
+            reason,
+        };
+        if socket.exists() {
+            let session = Session::resume_mux(socket.clone().into(), None);
+            let alive = tokio::time::timeout(Duration::from_secs(5), session.check()).await;
+            if matches!(alive, Ok(Ok(()))) {
+                return Ok(Arc::new(session));
+            }
+            // A socket without a master behind it would keep a new one from listening.
+            let _gone = std::fs::remove_file(&socket);
+        }
+        let config = self.file(".conf");
+        let log = self.file(".log");
+        let write = |path: &Path, text: &str| {
+            std::fs::write(path, text).map_err(|error| failed(format!("cannot write {}: {error}", path.display())))
+        };
+        let mut text = self.destination.config.clone();
+        if let Some(line) = &self.destination.pinned {
+            let keys = self.file(".keys");
+            write(&keys, line)?;
+            text = text.replace(PINNED_PLACE, &keys.to_string_lossy());
+        }
+        write(&config, &text)?;
+        write(&log, "")?;
+        let status = tokio::process::Command::new("ssh")
+            .arg("-F")
+            .arg(&config)
+            .arg("-E")
+            .arg(&log)
+            .arg("-S")
+            .arg(&socket)
+            .args(["-M", "-f", "-N", "-o"])
+            .arg(format!("ControlPersist={}", self.idle.as_secs().max(1)))
+            .arg("--")
+            .arg(&self.destination.name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .status()
+            .await
+            .map_err(|error| failed(format!("cannot run ssh: {error}")))?;
+        if !status.success() {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            return Err(failed(last_lines(&said, STDERR_LINES)));
+        }
+        Ok(Arc::new(Session::resume_mux(socket.into(), None)))
+    }
+
+    /// Starts a fixed command text on the host.
+    pub(super) async fn spawn(&self, command: &str, operation: &str) -> Result<Process, TransportError> {
+        let session = self.session().await?;
+        let mut command = Arc::clone(session).arc_raw_command(command);
+        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
+        match command.spawn().await {
+            Ok(process) => Ok(process),
+            Err(error) => Err(self.broken(session, operation, &error).await),
+        }
+    }
+
+    /// An error of the connection, or of a command in it: a signal on the host and a lost link
+    /// look alike, so the master is asked whether it is still there.
+    pub(super) async fn broken(&self, session: &Session, operation: &str, error: &openssh::Error) -> TransportError {
+        let alive = tokio::time::timeout(Duration::from_secs(5), session.check()).await;
+        let operation = operation.to_owned();
+        if !matches!(alive, Ok(Ok(()))) {
+            return TransportError::Lost { host: self.host.clone(), operation };
+        }
+        let reason = printable(&with_sources(error));
+        TransportError::Command { host: self.host.clone(), operation, reason }
+    }
+
+    /// The exit status of a process: what `sh` would say, 255 if a signal ended it.
+    pub(super) async fn status(&self, process: Process, operation: &str) -> Result<i32, TransportError> {
+        let session = process.session();
+        match process.wait().await {
+            Ok(status) => Ok(status.code().unwrap_or(255)),
+            // openssh's reading of the status 127.
+            Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(127),
+            Err(error) => Err(self.broken(&session, operation, &error).await),
+        }
+    }
+
+    /// Ends the master.
+    pub(super) async fn end(&self) {
+        if self.session.get().is_none() {
+            return;
+        }
+        let ended = tokio::process::Command::new("ssh")
+            .args(["-F", "none", "-S"])
+            .arg(self.file(""))
+            .args(["-O", "exit", "--"])
+            .arg(&self.destination.name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .status();
+        // A master that does not answer ends by itself when it is idle.
+        let _late = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        for suffix in [".conf", ".log", ".keys"] {
+            let _missing = std::fs::remove_file(self.file(suffix));
+        }
+    }
+}
+
+/// Reads an answer up to its end mark (a process that holds the lock goes on after it) or the
+/// end of the stream, at most `LARGEST_ANSWER` bytes. `true`: there is more than that.
+pub(super) async fn read_answer(stream: &mut (impl AsyncRead + Unpin), answer: &mut Vec<u8>) -> std::io::Result<bool> {
+    let mut mark = Vec::with_capacity(END.len() + 2);
+    mark.push(b'\n');
+    mark.extend_from_slice(END.as_bytes());
+    mark.push(b'\n');
+    let mut seen = 0;
+    loop {
+        let before = answer.len();
+        answer.reserve(64 << 10);
+        if stream.read_buf(answer).await? == 0 {
+            return Ok(false);
+        }
+        if answer[seen..].windows(mark.len()).any(|window| window == mark) {
+            return Ok(false);
+        }
+        if answer.len() > LARGEST_ANSWER {
+            return Ok(true);
+        }
+        seen = before.saturating_sub(mark.len()).max(seen);
+    }
+}
+
+/// Sends a script to a process that waits for its length in a line of its own.
+pub(super) async fn send_script(stream: &mut (impl tokio::io::AsyncWrite + Unpin), script: &str) -> std::io::Result<()> {
+    stream.write_all(format!("{}\n{script}", script.len()).as_bytes()).await?;
+    stream.flush().await
+}
+
+/// Reads a stream to its end and keeps its last lines, however much there is.
+pub(super) async fn tail(mut stream: impl AsyncRead + Unpin) -> String {
+    const KEPT: usize = 32 << 10;
+    let mut kept = Vec::new();
+    let mut chunk = vec![0; 8 << 10];
+    while let Ok(read @ 1..) = stream.read(&mut chunk).await {
+        kept.extend_from_slice(&chunk[..read]);
+        if kept.len() > 2 * KEPT {
+            kept.drain(..kept.len() - KEPT);
+        }
+    }
+    last_lines(&String::from_utf8_lossy(&kept), STDERR_LINES)
+}
+
+/// The last lines of a text, without control characters.
+pub(super) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<String> = text.lines().map(|line| printable(line.trim_end())).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
