@@ -88,7 +88,7 @@ pub fn add(
     }
     match &leaf.storage {
         Storage::FilePair { certificate, key } => {
-            material.files.push(file(key, PRIVATE, Content::secret(settled.key.clone(), settled.key_review())));
+            material.files.push(file(key, PRIVATE, settled.key_content()));
             material.files.push(file(certificate, PUBLIC, settled.certificate_content()));
         }
         Storage::Kubeconfig(place) => {
@@ -102,8 +102,9 @@ pub fn add(
         }
         Storage::KubeletClient { current, issued, kubeconfig } => {
             if new_key {
-                let both = [&settled.certificate, settled.key.expose()].concat();
-                material.files.push(file(issued, PRIVATE, Content::secret(Secret::new(both), settled.review())));
+                let both = Secret::new([&settled.certificate, settled.key.expose()].concat());
+                let content = Content::secret(both, settled.review()).drawn();
+                material.files.push(file(issued, PRIVATE, content));
                 material.links.push(TrustLink {
                     path: current.clone(),
                     target: issued.clone(),
@@ -152,10 +153,13 @@ impl SettledLeaf {
         }
     }
 
-    fn key_review(&self) -> String {
+    fn key_content(&self) -> Content {
+        let key = self.key.clone();
         match &self.change {
-            Change::None | Change::Rewritten(_) => format!("the key of {}, kept", self.leaf.name),
-            Change::Issued(reason) => format!("the key of {}, new ({reason})", self.leaf.name),
+            Change::None | Change::Rewritten(_) => Content::secret(key, format!("the key of {}, kept", self.leaf.name)),
+            Change::Issued(reason) => {
+                Content::secret(key, format!("the key of {}, new ({reason})", self.leaf.name)).drawn()
+            }
         }
     }
 

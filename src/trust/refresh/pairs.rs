@@ -136,8 +136,11 @@ fn files_of(inputs: TrustInputs<'_>, pair: ClusterPair, ready: &ReadyPair, host:
         && incomplete
         && let Some(key) = &ready.key
     {
-        let origin = if ready.is_new { "new".to_owned() } else { "copied from another host".to_owned() };
-        let content = Content::secret(key.clone(), format!("the key of the {pair}, {origin}"));
+        let content = if ready.is_new {
+            Content::secret(key.clone(), format!("the key of the {pair}, new")).drawn()
+        } else {
+            Content::secret(key.clone(), format!("the key of the {pair}, copied from another host"))
+        };
         files.push(TrustFile { path: pair.key_path(), mode: PRIVATE, content, phase: Phase::Authority });
     }
     if keeper || reader {

@@ -196,6 +196,26 @@ fn reviews_are_the_same_in_two_runs_and_bytes_are_not() {
 }
 
 #[test]
+fn what_is_drawn_in_this_run_says_so_and_nothing_else_does() {
+    let fresh = fresh_material(&plan("external"), None, epoch()).unwrap();
+    let mut all = fresh.hosts.values().flat_map(|of_host| &of_host.files);
+    assert!(
+        all.all(|file| file.content.is_drawn()),
+        "a new cluster's material holds a new key or certificate everywhere"
+    );
+
+    let mut hosts = Hosts::bootstrapped(plan("external"));
+    hosts.remove("cp-2", "/etc/kubernetes/scheduler.conf");
+    hosts.remove("cp-2", "/etc/kubernetes/pki/apiserver.key");
+    hosts.remove("cp-2", "/etc/kubernetes/pki/ca.key");
+    hosts.remove("worker-1", "/var/lib/kubelet/pki/kubelet-client-current.pem");
+    let material = hosts.run(Stage::Living, day(1)).unwrap();
+    let files = material.hosts.values().flat_map(|of_host| &of_host.files);
+    let drawn: Vec<&str> = files.filter(|file| file.content.is_drawn()).map(|file| file.path.file_name()).collect();
+    assert_eq!(drawn, ["apiserver.key", "apiserver.crt", "scheduler.conf", "kubelet-client-slipway.pem"]);
+}
+
+#[test]
 fn a_review_tells_what_was_decided() {
     let material = fresh_material(&plan("single"), None, epoch()).unwrap();
     let files = &material.hosts[&name("cp-1")].files;
