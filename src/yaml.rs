@@ -235,7 +235,7 @@ mod tests {
             ("a: !thing 1\n", "tag"),
             ("<<: {a: 1}\n", "merge"),
             ("a: [\n", "unclosed bracket"),
-            (&"[".repeat(5000), "depth"),
+            (&"[".repeat(5000), "limit exceeded"),
         ] {
             let error = read_strictly(text).unwrap_err();
             assert!(error.message.to_lowercase().contains(wanted), "{text:.20}: {error}");

@@ -145,7 +145,10 @@ impl Cluster for FakeCluster {
         tokio::task::yield_now().await;
         if self.closed.contains(&gate.to_string()) {
             let detail = Some("etcdserver: no leader".into());
-            return Err(ClusterError { message: "status 503".into(), detail, hint: Some("see its log".into()) });
+            let mut error = ClusterError::plain("status 503".into());
+            error.detail = detail;
+            error.hint = Some("see its log".into());
+            return Err(error);
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ async fn wait<T, C: Cluster, B>(step: &Step, gate: &Gate, execution: &Execution<
 async fn ended(limit: Duration, work: impl Future<Output = Result<(), ClusterError>>) -> Result<(), ClusterError> {
     timeout(limit, work).await.unwrap_or_else(|_| {
         let message = format!("no answer in {} s", limit.as_secs_f32());
-        Err(ClusterError { message, detail: None, hint: None })
+        Err(ClusterError::plain(message))
     })
 }
 

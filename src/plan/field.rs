@@ -41,6 +41,15 @@ impl FieldPath {
         path
     }
 
+    /// The field that this is a part of; none for a field at the top.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        match self.0.split_last() {
+            Some((_, above)) if !above.is_empty() => Some(Self(above.to_vec())),
+            _ => None,
+        }
+    }
+
     /// Whether this is `other` or a field below it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {

@@ -167,7 +167,9 @@ fn problems_of_the_rest(mut document: Value, left_out: Vec<FieldPath>) -> Vec<Pr
     let Ok(plan) = serde_json::from_value::<Plan>(document) else { return Vec::new() };
     let mut problems = Problems::default();
     validate::validate(&plan, &mut problems);
-    problems.0.retain(|problem| !left_out.iter().any(|path| problem.touches(path)));
+    problems.0.retain(|problem| {
+        !left_out.iter().any(|path| problem.touches(path) || path.parent().is_some_and(|parent| problem.path == parent))
+    });
     problems.0
 }
 

@@ -66,9 +66,8 @@ impl<'a> Walk<'a> {
         if let Some(options) = schema["oneOf"].as_array() {
             return self.choice(node, options, path);
         }
-        if let Some(message) = self.ambiguity(node) {
-            let hint = Some("write `true` or `false`, or put a text in quotes".to_owned());
-            return self.problem("ambiguous-scalar", path, node.place, message, hint);
+        if let Some((message, hint)) = self.ambiguity(node) {
+            return self.problem("ambiguous-scalar", path, node.place, message, Some(hint));
         }
         if !words::fits(node, schema) {
             return self.wrong_type(node, schema, path);
@@ -99,19 +98,22 @@ impl<'a> Walk<'a> {
         self.text.get(place.start..place.end).unwrap_or_default()
     }
 
-    /// Scalars that other YAML readers, Kubernetes' among them, take for something else.
-    fn ambiguity(&self, node: &Node) -> Option<String> {
+    /// Scalars that other YAML readers, Kubernetes' among them, take for something else; with a hint.
+    fn ambiguity(&self, node: &Node) -> Option<(String, String)> {
         let NodeKind::Scalar(value) = &node.kind else { return None };
         let written = self.source(node.place);
-        match value {
-            Value::String(text) if text == written && words::is_loose_boolean(text) => {
-                Some(format!("`{text}` is true or false to some YAML readers and a text to others"))
-            }
-            Value::Number(_) if words::has_leading_zero(written) => {
-                Some(format!("`{written}` is octal to some YAML readers and decimal to others"))
-            }
-            _ => None,
-        }
+        let (message, hint) = match value {
+            Value::String(text) if text == written && words::is_loose_boolean(text) => (
+                format!("`{text}` is true or false to some YAML readers and a text to others"),
+                format!("write `true` or `false`, or \"{text}\" in quotes for a text"),
+            ),
+            Value::Number(_) if words::has_leading_zero(written) => (
+                format!("`{written}` is octal to some YAML readers and decimal to others"),
+                format!("leave out the zeros in front, or write \"{written}\" in quotes for a text"),
+            ),
+            _ => return None,
+        };
+        Some((message, hint))
     }
 
     fn scalar(&mut self, value: &Value, place: Place, schema: &Value, name: Option<&str>, path: &FieldPath) {

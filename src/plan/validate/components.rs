@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::super::field::{FieldPath, field};
 use super::super::problem::Problems;
 use super::super::{Component, Document, KubeProxyMode, Plan};
+use super::super::suggestion::nearest;
 use super::syntax::is_image;
 use crate::names::{Span, is_dns_label};
+use crate::preflight::CHECK_NAMES;
 
 /// The types of a hostPath volume (Kubernetes API, core/v1).
 const HOST_PATH_TYPES: [&str; 7] =
@@ -188,8 +190,13 @@ fn limits(plan: &Plan, problems: &mut Problems) {
             problems.error("zero-duration", path.key(name), "this must be at least a second");
         }
     }
-    for name in plan.preflight.ignore.iter().filter(|name| !is_dns_label(name)) {
-        // A set has no order of the file, so the list is what is marked.
-        problems.error("check-name", field("preflight").key("ignore"), format!("`{name}` is not the name of a check"));
+    // A set has no order of the file, so the list is what is marked.
+    for name in plan.preflight.ignore.iter().filter(|name| !CHECK_NAMES.contains(&name.as_str())) {
+        let path = field("preflight").key("ignore");
+        let problem = problems.error("check-name", path, format!("there is no check `{name}`"));
+        problem.hint(match nearest(name, CHECK_NAMES.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("one of: {}", CHECK_NAMES.join(", ")),
+        });
     }
 }

@@ -48,14 +48,10 @@ fn members(plan: &Plan, problems: &mut Problems) {
     let members = plan.etcd_hosts().count();
     if members > 0 && members.is_multiple_of(2) {
         let dedicated = plan.hosts.iter().any(|host| host.roles.contains(&Role::Etcd));
-        let whose = if dedicated { "with the role `etcd`" } else { "control planes" };
+        let whose = if dedicated { "the hosts with the role `etcd`" } else { "the control planes" };
         problems
-            .error("etcd-even", field("hosts"), format!("etcd would have {members} members (the hosts {whose})"))
-            .hint(format!(
-                "with {members} members the loss of {} stops the cluster, as with {} members; use an odd number",
-                members / 2,
-                members - 1
-            ));
+            .error("etcd-even", field("hosts"), format!("etcd would have {members} members ({whose})"))
+            .hint(format!("{members} members survive no more losses than {}; use an odd number", members - 1));
     } else if members > MANY {
         problems.warning("etcd-many", field("hosts"), format!("etcd would have {members} members; more than {MANY} make it slow"));
     }

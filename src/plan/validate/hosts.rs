@@ -73,7 +73,7 @@ fn addresses(plan: &Plan, host: &Host, path: &FieldPath, problems: &mut Problems
             problems.error("reserved-address", path.key(name), message).hint("the address that the other hosts reach it at");
         }
     }
-    let dual = plan.network.pod_cidrs.len() == 2;
+    let dual = matches!(plan.network.pod_cidrs[..], [first, second] if first.addr().is_ipv4() != second.addr().is_ipv4());
     match host.second_address {
         Some(second) if second.is_ipv4() == host.address.is_ipv4() => {
             let message = "the second address must be of the other family than the first";
