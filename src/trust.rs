@@ -13,3 +13,6 @@ pub mod kubeconfig;
 pub mod problem;
 pub mod refresh;
 pub mod specification;
+
+#[cfg(test)]
+mod testing;

@@ -86,7 +86,11 @@ impl AuthoritySurvey {
 ///
 /// # Errors
 /// Every reason found for not going on.
-pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage) -> Result<AuthoritySurvey, Vec<TrustProblem>> {
+pub fn survey(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    stage: Stage,
+) -> Result<AuthoritySurvey, Vec<TrustProblem>> {
     let mut problems = Vec::new();
     let mut pairs = BTreeMap::new();
     for pair in ClusterPair::of(plan) {
@@ -162,7 +166,8 @@ fn survey_pair(
 }
 
 fn see(state: &State, pair: ClusterPair) -> Result<Seen<'_>, InspectError> {
-    let is_file = |path: &RemotePath| state.files.get(path).is_some_and(|file| matches!(file.kind, FoundKind::File { .. }));
+    let is_file =
+        |path: &RemotePath| state.files.get(path).is_some_and(|file| matches!(file.kind, FoundKind::File { .. }));
     let path = pair.public_path();
     let text = if is_file(&path) { Some(state.text(&path).ok_or(InspectError::NotPem)?) } else { None };
     let identity = text.map(|text| match pair {
@@ -226,7 +231,8 @@ fn strangers(
             let kubeconfigs = kubeconfig_paths().into_iter().filter_map(|path| Some((path.clone(), trusted(&path)?)));
             suspects.extend(kubeconfigs.map(|(path, bytes)| (path, Authority::Kubernetes, bytes)));
         }
-        let stranger = suspects.into_iter().find(|(_, authority, bytes)| is_strange(survey.certificate(*authority), bytes));
+        let stranger =
+            suspects.into_iter().find(|(_, authority, bytes)| is_strange(survey.certificate(*authority), bytes));
         problems.extend(stranger.map(|(path, ..)| TrustProblem::AnotherCluster { host: host.name.clone(), path }));
     }
     problems

@@ -143,9 +143,8 @@ fn parse_certificate(der: &[u8]) -> Result<Certificate, InspectError> {
         let wanted = [(extended.value.server_auth, Usage::Server), (extended.value.client_auth, Usage::Client)];
         usages.extend(wanted.iter().filter(|(has, _)| *has || extended.value.any).map(|(_, usage)| *usage));
     }
-    let names = alternative.map_or_else(Vec::new, |extension| {
-        extension.value.general_names.iter().filter_map(subject_name).collect()
-    });
+    let names = alternative
+        .map_or_else(Vec::new, |extension| extension.value.general_names.iter().filter_map(subject_name).collect());
     Ok(Certificate {
         subject: subject(&parsed),
         subject_raw: parsed.subject().as_raw().to_vec(),

@@ -165,7 +165,8 @@ fn der_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         (usize::from(first), rest)
     } else {
         let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        let length = digits.iter().try_fold(0_usize, |sum, digit| sum.checked_mul(256)?.checked_add(usize::from(*digit)))?;
+        let length =
+            digits.iter().try_fold(0_usize, |sum, digit| sum.checked_mul(256)?.checked_add(usize::from(*digit)))?;
         (length, rest)
     };
     (found == tag).then(|| rest.split_at_checked(length)).flatten()
@@ -240,7 +241,8 @@ impl Signer {
         let public = SubjectPublicKeyInfo::from_der(&key.public).map_err(encode)?;
         let signed = parameters.signed_by(&public, &self.issuer).map_err(encode)?;
         let text = inspect::pem_block("CERTIFICATE", signed.der());
-        let certificate = inspect::certificate(text.as_bytes()).map_err(|error| IssueError::Encode(error.to_string()))?;
+        let certificate =
+            inspect::certificate(text.as_bytes()).map_err(|error| IssueError::Encode(error.to_string()))?;
         // rcgen keeps only the last of repeated attributes (`DC=com, DC=example`), silently.
         if certificate.is_signed_by(&self.certificate) {
             Ok(text)

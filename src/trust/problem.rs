@@ -15,7 +15,9 @@ use crate::names::{Digest, HostName, RemotePath};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustProblem {
     /// A host that may have a CA was not seen.
-    #[error("host {host} was not probed, so nobody knows whether it has the {pair}; a new cluster needs all its control planes and etcd hosts")]
+    #[error(
+        "host {host} was not probed, so nobody knows whether it has the {pair}; a new cluster needs all its control planes and etcd hosts"
+    )]
     NotProbed {
         /// Which host.
         host: HostName,
@@ -49,7 +51,10 @@ pub enum TrustProblem {
         seen: BTreeMap<HostName, Vec<RemotePath>>,
     },
     /// A key whose certificate is gone, while another host still has that certificate.
-    #[error("host {reader} has the certificate of the {pair} ({path}), but no keeper has it with its key: {}", seen_text(seen))]
+    #[error(
+        "host {reader} has the certificate of the {pair} ({path}), but no keeper has it with its key: {}",
+        seen_text(seen)
+    )]
     Orphaned {
         /// Of what.
         pair: ClusterPair,
@@ -61,7 +66,9 @@ pub enum TrustProblem {
         seen: BTreeMap<HostName, Vec<RemotePath>>,
     },
     /// A host trusts a CA that is not this cluster's.
-    #[error("host {host} belongs to another cluster: {path} holds a CA that is not this cluster's; `slipway reset --host {host}` clears it")]
+    #[error(
+        "host {host} belongs to another cluster: {path} holds a CA that is not this cluster's; `slipway reset --host {host}` clears it"
+    )]
     AnotherCluster {
         /// Which host.
         host: HostName,

@@ -131,8 +131,12 @@ pub fn plan_material(inputs: TrustInputs<'_>) -> Result<Material, Vec<TrustProbl
     let decisions = decide::decide_all(plan, version, facts, survey, now);
     let mut keys = draw_keys(inputs, &decisions)?.into_iter();
 
-    let mut hosts: BTreeMap<HostName, HostMaterial> =
-        plan.hosts.iter().filter(|host| facts.contains_key(&host.name)).map(|host| (host.name.clone(), HostMaterial::default())).collect();
+    let mut hosts: BTreeMap<HostName, HostMaterial> = plan
+        .hosts
+        .iter()
+        .filter(|host| facts.contains_key(&host.name))
+        .map(|host| (host.name.clone(), HostMaterial::default()))
+        .collect();
     let mut events = Vec::new();
     let pairs = pairs::prepare(inputs, &decisions, &mut keys, &mut events)?;
     for host in &plan.hosts {

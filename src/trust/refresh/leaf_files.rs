@@ -55,7 +55,8 @@ pub fn settle(
         Decision::Rewrite(kept, reason) => Ok(found(leaf, kept, Change::Rewritten(reason))),
         Decision::Issue(reason) => {
             let key = keys.next().expect("a key was drawn for every leaf to be issued");
-            let signer = authority.signer.as_ref().ok_or(TrustProblem::NotFetched(ClusterPair::Authority(leaf.authority)))?;
+            let signer =
+                authority.signer.as_ref().ok_or(TrustProblem::NotFetched(ClusterPair::Authority(leaf.authority)))?;
             let certificate = signer
                 .sign(&leaf, &key, Validity { now: inputs.now, length: validity.0 })
                 .map_err(|problem| TrustProblem::Issue { what: format!("{} on {}", leaf.name, leaf.host), problem })?;
@@ -87,7 +88,7 @@ pub fn add(
     }
     match &leaf.storage {
         Storage::FilePair { certificate, key } => {
-            material.files.push(file(key, PRIVATE, Content::secret(settled.key.clone(), settled.key_review())));
+            material.files.push(file(key, PRIVATE, settled.key_content()));
             material.files.push(file(certificate, PUBLIC, settled.certificate_content()));
         }
         Storage::Kubeconfig(place) => {
@@ -101,9 +102,14 @@ pub fn add(
         }
         Storage::KubeletClient { current, issued, kubeconfig } => {
             if new_key {
-                let both = [&settled.certificate, settled.key.expose()].concat();
-                material.files.push(file(issued, PRIVATE, Content::secret(Secret::new(both), settled.review())));
-                material.links.push(TrustLink { path: current.clone(), target: issued.clone(), phase: Phase::Certificates });
+                let both = Secret::new([&settled.certificate, settled.key.expose()].concat());
+                let content = Content::secret(both, settled.review()).drawn();
+                material.files.push(file(issued, PRIVATE, content));
+                material.links.push(TrustLink {
+                    path: current.clone(),
+                    target: issued.clone(),
+                    phase: Phase::Certificates,
+                });
             }
             let known = authority.certificate.as_ref().filter(|_| !authority.is_new);
             let differs = decide::kubelet_kubeconfig(kubeconfig, current, state, known);
@@ -111,7 +117,8 @@ pub fn add(
                 announce(kubeconfig.path.file_name(), reason, false);
             }
             let found = state.text(&kubeconfig.path).filter(|_| differs.is_none());
-            let content = found.map_or_else(|| kubelet_kubeconfig(kubeconfig, current, leaf, authority), Content::plain);
+            let content =
+                found.map_or_else(|| kubelet_kubeconfig(kubeconfig, current, leaf, authority), Content::plain);
             material.files.push(file(&kubeconfig.path, PRIVATE, content));
         }
     }
@@ -146,10 +153,13 @@ impl SettledLeaf {
         }
     }
 
-    fn key_review(&self) -> String {
+    fn key_content(&self) -> Content {
+        let key = self.key.clone();
         match &self.change {
-            Change::None | Change::Rewritten(_) => format!("the key of {}, kept", self.leaf.name),
-            Change::Issued(reason) => format!("the key of {}, new ({reason})", self.leaf.name),
+            Change::None | Change::Rewritten(_) => Content::secret(key, format!("the key of {}, kept", self.leaf.name)),
+            Change::Issued(reason) => {
+                Content::secret(key, format!("the key of {}, new ({reason})", self.leaf.name)).drawn()
+            }
         }
     }
 

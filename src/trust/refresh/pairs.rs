@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{Issued, PRIVATE, PUBLIC, TrustFile, TrustInputs};
 use crate::artifact::{Content, Secret};
 use crate::names::Digest;
@@ -73,8 +75,8 @@ fn make(inputs: TrustInputs<'_>, pair: ClusterPair, key: &Key) -> Result<ReadyPa
     };
     let validity = Validity { now: inputs.now, length: inputs.plan.pki.ca_validity.0 };
     let text = issue::certify_authority(authority, inputs.version, key, validity).map_err(failed)?;
-    let certificate = inspect::certificate(text.as_bytes())
-        .map_err(|error| failed(IssueError::Encode(error.to_string())))?;
+    let certificate =
+        inspect::certificate(text.as_bytes()).map_err(|error| failed(IssueError::Encode(error.to_string())))?;
     let signer = Signer::load(&certificate, &key.private, inputs.now).map_err(failed)?;
     let certificate = Some(certificate);
     Ok(ReadyPair { text, certificate, is_new: true, key: Some(key.private.clone()), signer: Some(signer) })
@@ -102,14 +104,19 @@ fn ready(inputs: TrustInputs<'_>, pair: ClusterPair, must_sign: bool) -> Result<
         return Err(TrustProblem::KeyMismatch { pair });
     }
     if must_sign && let (ClusterPair::Authority(authority), Some(certificate)) = (pair, &found.certificate) {
-        ready.signer = Some(Signer::load(certificate, key, inputs.now).map_err(|problem| sign_problem(authority, problem))?);
+        ready.signer = Some(
+            Signer::load(certificate, key, inputs.now)
+                .map_err(|problem| sign_problem(authority, problem, inputs.now))?,
+        );
     }
     Ok(ready)
 }
 
-fn sign_problem(authority: Authority, problem: IssueError) -> TrustProblem {
+fn sign_problem(authority: Authority, problem: IssueError, now: Timestamp) -> TrustProblem {
     match problem {
-        IssueError::AuthorityExpired { not_after, .. } => TrustProblem::Expired { authority, at: not_after },
+        IssueError::AuthorityExpired { not_after, .. } if now > not_after => {
+            TrustProblem::Expired { authority, at: not_after }
+        }
         problem => TrustProblem::Issue { what: authority.to_string(), problem },
     }
 }
@@ -129,8 +136,11 @@ fn files_of(inputs: TrustInputs<'_>, pair: ClusterPair, ready: &ReadyPair, host:
         && incomplete
         && let Some(key) = &ready.key
     {
-        let origin = if ready.is_new { "new".to_owned() } else { "copied from another host".to_owned() };
-        let content = Content::secret(key.clone(), format!("the key of the {pair}, {origin}"));
+        let content = if ready.is_new {
+            Content::secret(key.clone(), format!("the key of the {pair}, new")).drawn()
+        } else {
+            Content::secret(key.clone(), format!("the key of the {pair}, copied from another host"))
+        };
         files.push(TrustFile { path: pair.key_path(), mode: PRIVATE, content, phase: Phase::Authority });
     }
     if keeper || reader {

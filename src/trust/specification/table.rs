@@ -18,12 +18,14 @@ struct Row {
     /// First minor version that has it.
     since: u32,
     common_name: CommonName,
-    /// First minor version and organization; the last entry that is not newer counts.
-    organization: &'static [(u32, Option<&'static str>)],
+    organization: Organization,
     usages: &'static [Usage],
     names: Names,
     place: Place,
 }
+
+/// Since which minor and patch release: which organization. The last entry that is not newer counts.
+type Organization = &'static [((u32, u32), Option<&'static str>)];
 
 /// Which hosts have it.
 #[derive(Clone, Copy)]
@@ -71,9 +73,25 @@ enum Server {
     Public,
 }
 
-const ADMIN_ORGANIZATION: &[(u32, Option<&str>)] = &[(0, Some("system:masters")), (29, Some("kubeadm:cluster-admins"))];
-const ETCD_CLIENT_ORGANIZATION: &[(u32, Option<&str>)] = &[(0, Some("system:masters")), (29, None)];
-const NO_ORGANIZATION: &[(u32, Option<&str>)] = &[];
+const MASTERS: Option<&str> = Some("system:masters");
+const CLUSTER_ADMINS: Option<&str> = Some("kubeadm:cluster-admins");
+
+const NO_ORGANIZATION: Organization = &[];
+const ADMIN_ORGANIZATION: Organization = &[((0, 0), MASTERS), ((29, 0), CLUSTER_ADMINS)];
+const ETCD_CLIENT_ORGANIZATION: Organization = &[((0, 0), MASTERS), ((29, 0), None)];
+// kubernetes/kubernetes#138957, carried back to four minors: the user of this certificate gets its
+// rights by name, through the ClusterRoleBinding `kubeadm:apiserver-kubelet-client`.
+const KUBELET_CLIENT_ORGANIZATION: Organization = &[
+    ((0, 0), MASTERS),
+    ((29, 0), CLUSTER_ADMINS),
+    ((33, 12), None),
+    ((34, 0), CLUSTER_ADMINS),
+    ((34, 8), None),
+    ((35, 0), CLUSTER_ADMINS),
+    ((35, 5), None),
+    ((36, 0), CLUSTER_ADMINS),
+    ((36, 1), None),
+];
 
 const SERVER: &[Usage] = &[Usage::Server];
 const CLIENT: &[Usage] = &[Usage::Client];
@@ -97,7 +115,7 @@ const ROWS: &[Row] = &[
         on: Bearer::ControlPlanes,
         since: 0,
         common_name: CommonName::Fixed("kube-apiserver-kubelet-client"),
-        organization: ADMIN_ORGANIZATION,
+        organization: KUBELET_CLIENT_ORGANIZATION,
         usages: CLIENT,
         names: Names::None,
         place: Place::Pair,
@@ -175,7 +193,7 @@ const ROWS: &[Row] = &[
         on: Bearer::FirstControlPlane,
         since: 29,
         common_name: CommonName::Fixed("kubernetes-super-admin"),
-        organization: &[(0, Some("system:masters"))],
+        organization: &[((0, 0), MASTERS)],
         usages: CLIENT,
         names: Names::None,
         place: Place::Kubeconfig(Server::Public),
@@ -208,7 +226,7 @@ const ROWS: &[Row] = &[
         on: Bearer::Nodes,
         since: 0,
         common_name: CommonName::Node,
-        organization: &[(0, Some("system:nodes"))],
+        organization: &[((0, 0), Some("system:nodes"))],
         usages: CLIENT,
         names: Names::None,
         place: Place::KubeletClient,
@@ -229,7 +247,7 @@ impl Row {
         if version.minor < self.since || !self.on.includes(plan, host) {
             return None;
         }
-        let organization = self.organization.iter().rev().find(|(since, _)| version.minor >= *since);
+        let organization = self.organization.iter().rev().find(|(since, _)| (version.minor, version.patch) >= *since);
         let subject = Subject {
             common_name: match self.common_name {
                 CommonName::Fixed(name) => name.to_owned(),
@@ -317,8 +335,9 @@ impl Names {
 
 fn api_server_names(plan: &Plan, host: &Host) -> Vec<SubjectName> {
     let service = "kubernetes.default.svc";
-    let mut names: Vec<SubjectName> =
-        [host.name.as_str(), "kubernetes", "kubernetes.default", service].map(|name| SubjectName::Dns(name.to_owned())).into();
+    let mut names: Vec<SubjectName> = [host.name.as_str(), "kubernetes", "kubernetes.default", service]
+        .map(|name| SubjectName::Dns(name.to_owned()))
+        .into();
     names.push(SubjectName::Dns(format!("{service}.{}", plan.network.dns_domain)));
     names.push(SubjectName::Address(plan.api_service_address()));
     names.extend(host.addresses().map(SubjectName::Address));
