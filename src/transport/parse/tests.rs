@@ -1,0 +1,149 @@
+//! Answers of broken and hostile hosts.
+
+use base64::Engine as _;
+use proptest::prelude::*;
+
+use super::*;
+
+fn request() -> ProbeRequest {
+    ProbeRequest {
+        roots: vec![RemotePath::fixed("/etc/kubernetes")],
+        units: vec!["a.service".into()],
+        programs: vec![RemotePath::fixed("/usr/bin/kubelet")],
+        ..ProbeRequest::default()
+    }
+}
+
+fn answer(sections: &str, stream: &[u8]) -> Vec<u8> {
+    let text = base64::engine::general_purpose::STANDARD.encode(stream);
+    format!("noise of .bashrc\n{BEGIN}\n{sections}@tar\n{text}\n{END}\n").into_bytes()
+}
+
+fn entry(archive: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    // Written by hand, as a hostile host would: the crate refuses `..`.
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o644);
+    header.set_size(content.len() as u64);
+    header.set_cksum();
+    archive.append(&header, content).unwrap();
+}
+
+fn stream(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    entries.iter().for_each(|(name, content)| entry(&mut archive, name, tar::EntryType::Regular, content));
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn files_outside_the_roots_are_refused() {
+    for name in ["etc/shadow", "etc/kubernetes2/a"] {
+        let told = facts(&request(), &answer("", &stream(&[(name, b"x")])));
+        assert!(matches!(told, Err(ParseError::Stray(_))), "{name}: {told:?}");
+    }
+    for name in ["etc/kubernetes/../shadow", "../etc/kubernetes/a", "etc/kubernetes/a\nb", "//etc/kubernetes/a", "/etc/shadow"] {
+        let told = facts(&request(), &answer("", &stream(&[(name, b"x")]))).unwrap();
+        assert!(told.state.files.is_empty(), "{name}");
+    }
+    let listed = facts(&request(), &answer("@listed\n600 0 0 etc/shadow\n", b""));
+    assert_eq!(listed, Err(ParseError::Stray("/etc/shadow".into())));
+}
+
+#[test]
+fn files_told_twice_are_refused() {
+    let twice = stream(&[("etc/kubernetes/a", b"1"), ("etc/kubernetes/a", b"2")]);
+    assert_eq!(facts(&request(), &answer("", &twice)), Err(ParseError::Twice("/etc/kubernetes/a".into())));
+    let both = answer("@listed\n600 0 0 etc/kubernetes/a\n", &stream(&[("etc/kubernetes/a", b"1")]));
+    assert_eq!(facts(&request(), &both), Err(ParseError::Twice("/etc/kubernetes/a".into())));
+}
+
+#[test]
+fn a_second_name_of_a_file_has_its_content() {
+    let mut archive = tar::Builder::new(Vec::new());
+    entry(&mut archive, "etc/kubernetes/a", tar::EntryType::Regular, b"x");
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Link);
+    header.set_size(0);
+    header.set_mode(0o644);
+    archive.append_link(&mut header, "etc/kubernetes/b", "etc/kubernetes/a").unwrap();
+    let told = facts(&request(), &answer("", &archive.into_inner().unwrap())).unwrap();
+    assert_eq!(told.state.text(&RemotePath::fixed("/etc/kubernetes/b")), Some("x"));
+}
+
+#[test]
+fn answers_that_are_cut_off_anywhere_are_no_answers() {
+    let whole = answer("@system\nuid=0\n", &stream(&[("etc/kubernetes/a", &[b'x'; 3000])]));
+    assert!(facts(&request(), &whole).unwrap().system.root);
+    for length in 0..whole.len() - 1 {
+        let cut = facts(&request(), &whole[..length]);
+        assert!(cut.is_err(), "at {length}");
+    }
+    // A stream that ends within a file, in an answer that ends well.
+    let half = stream(&[("etc/kubernetes/a", &[b'x'; 3000])]);
+    assert!(facts(&request(), &answer("", &half[..1024])).is_err());
+}
+
+#[test]
+fn a_million_files_are_too_many() {
+    let listed: String = (0..1_000_000).map(|number| format!("600 0 0 etc/kubernetes/{number}\n")).collect();
+    let told = facts(&request(), &answer(&format!("@listed\n{listed}"), b""));
+    assert_eq!(told, Err(ParseError::TooLarge("more than 100000 files")));
+    assert!(matches!(facts(&request(), &vec![b'\n'; LARGEST_ANSWER + 1]), Err(ParseError::TooLarge(_))));
+}
+
+#[test]
+fn a_size_that_is_a_lie_costs_no_memory() {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_path("etc/kubernetes/a").unwrap();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_size(1 << 40);
+    header.set_cksum();
+    archive.append(&header, &b"x"[..]).unwrap();
+    assert!(facts(&request(), &answer("", &archive.into_inner().unwrap())).is_err());
+}
+
+#[test]
+fn the_lock_and_refusals_are_told() {
+    let told = format!("{BEGIN}\n@locked olga\u{1b}[0m\n{END}\n");
+    assert_eq!(facts(&request(), told.as_bytes()), Err(ParseError::Locked("olga\u{fffd}[0m".into())));
+    let told = format!("{BEGIN}\n@refused no flock\n{END}\n");
+    assert_eq!(facts(&request(), told.as_bytes()), Err(ParseError::Refused("no flock".into())));
+}
+
+#[test]
+fn nothing_that_is_shown_can_command_a_terminal() {
+    assert_eq!(printable("a\u{1b}[2J\tb\r\n\u{9b}c\u{202e}"), "a\u{fffd}[2J b\u{fffd}\u{fffd}\u{fffd}c\u{fffd}");
+    assert_eq!(printable(&"x".repeat(5000)).len(), 4096);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = facts(&request(), &bytes);
+        let _ = facts(&request(), &answer("", &bytes));
+        let _ = fetched(&[RemotePath::fixed("/a")], &answer("", &bytes));
+    }
+
+    #[test]
+    fn any_lines_are_read_without_panic(
+        lines in proptest::collection::vec(
+            ("(@(system|os|swap|listening|addresses|fib|inet6|free|commands|containerd|kubelet|modules|sysctls|stamps|units|runtime|images|tasks|etcd|programs|notes|listed|tar))?", "[ -~]{0,30}|[0-9A-F: ]{0,30}|(cpus|memory|clock|path|size)=[0-9,-]{0,20}"),
+            0..60,
+        )
+    ) {
+        let text: String = lines.iter().map(|(section, line)| format!("{section}\n{line}\n")).collect();
+        let _ = facts(&request(), &answer(&text, b""));
+    }
+
+    #[test]
+    fn a_damaged_stream_is_read_without_panic(place in 0..2048_usize, value in any::<u8>()) {
+        let mut bytes = stream(&[("etc/kubernetes/a", b"content"), ("etc/kubernetes/b", b"")]);
+        let length = bytes.len();
+        bytes[place % length] = value;
+        let _ = facts(&request(), &answer("", &bytes));
+    }
+}

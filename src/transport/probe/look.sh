@@ -5,9 +5,7 @@ LC_ALL=C
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 ROOT=${ROOT-}
-arch=
 kernel=
-comm=
 
 cd "${ROOT:-/}" || exit 1
 

@@ -21,7 +21,7 @@ make_directory() {
     keep "$1"
     write_record "path=$1" kind=directory "before=$before"
     rm -f "$ROOT$1"
-    mkdir "$ROOT$1" || fail "cannot make the directory $1"
+    mkdir -m "$2" "$ROOT$1" || fail "cannot make the directory $1"
     relabel "$1"
   fi
   chmod "$2" "$ROOT$1"

@@ -33,9 +33,9 @@ trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 143' HUP INT TERM
 cd "$dir" || exit 74
 if ! tar -xf - || [ ! -e whole ]; then echo 'slipway: the files of the step did not arrive whole (connection lost, or disk full?)' >&2; exit 74; fi
-IFS= read -r seconds <seconds
+IFS= read -r limit <seconds
 printf '\n@slipway-begin\n'
-timeout -k 10 "$seconds" sh run.sh </dev/null"#;
+timeout -k 10 "$limit" sh run.sh </dev/null"#;
 
 /// A command text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,8 +92,8 @@ mod tests {
                 Remote::EvalBriefly => body.fixed(EVAL_BRIEFLY),
                 _ => body.fixed("base=$ROOT/run/slipway").fixed(STEP),
             };
-            super::super::super::script::shellcheck(&body.finish());
-            super::super::super::script::shellcheck(&remote.text(true, None));
+            super::super::super::shell::shellcheck(&body.finish());
+            super::super::super::shell::shellcheck(&remote.text(true, None));
         }
     }
 
