@@ -62,7 +62,7 @@ pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError>
     state.etcd_data = sections.has("etcd", "member");
     state.programs = system::programs(request, &sections);
     files::listed(&sections, &request.roots, &mut state.files)?;
-    files::packed(&sections.tar()?, &request.roots, &mut state.files)?;
+    files::packed(&sections.tar()?, &request.roots, &request.directories, &mut state.files)?;
     Ok(facts)
 }
 

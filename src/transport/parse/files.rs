@@ -28,10 +28,17 @@ pub(super) fn listed(sections: &Sections<'_>, roots: &[RemotePath], found: &mut 
     Ok(())
 }
 
-/// Reads the tar stream.
-pub(super) fn packed(stream: &[u8], roots: &[RemotePath], found: &mut Found) -> Result<(), ParseError> {
+/// Reads the tar stream. Of `directories` only they themselves may be told.
+pub(super) fn packed(
+    stream: &[u8],
+    roots: &[RemotePath],
+    directories: &[RemotePath],
+    found: &mut Found,
+) -> Result<(), ParseError> {
     each_entry(stream, |path, entry| {
-        check_within(&path, roots)?;
+        if !directories.contains(&path) || entry.header().entry_type() != tar::EntryType::Directory {
+            check_within(&path, roots)?;
+        }
         let header = entry.header();
         let (mode, owner, group) = (header.mode(), header.uid(), header.gid());
         let number = |value: std::io::Result<u64>| value.ok().and_then(|value| u32::try_from(value).ok()).unwrap_or(u32::MAX);

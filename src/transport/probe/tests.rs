@@ -19,6 +19,7 @@ fn request() -> ProbeRequest {
     ProbeRequest {
         roots: vec![path("/etc/kubernetes"), path("/etc/link"), path("/nowhere"), path("/var/lib/slipway/records")],
         without_content: vec![path("/etc/kubernetes/pki/ca.key"), path("/etc/kubernetes/[odd]*.key")],
+        directories: vec![path("/var/lib/slipway"), path("/no/where")],
         programs: vec![path("/usr/bin/kubelet"), path("/usr/bin/missing"), path("/usr/bin/changed")],
         units: vec!["kubelet.service".into(), "missing.service".into()],
         commands: vec!["tar".into(), "kubelet".into(), "containerd".into(), "no-such-command".into()],
