@@ -28,7 +28,8 @@
 //! - `stamps/UNIT`: the stamp in the first line, then an `input=` for each path the unit reads. A
 //!   change of an input removes the stamp.
 //! - `programs/NAME`: `path=`, `digest=`, `size=`, `mtime=` of a program when slipway installed it.
-//! - `stage/`, `staged-elsewhere`, `work/`: of a running step; the next step clears them.
+//! - `stage/`, `staged-elsewhere`, `images-before`, `work/`: of a running step, or of one that died; the
+//!   next step of that kind uses or clears them.
 
 use std::path::Path;
 use std::time::Duration;
