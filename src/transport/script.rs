@@ -28,9 +28,10 @@
 //! - `stamps/UNIT`: the stamp in the first line, then an `input=` for each path the unit reads. A
 //!   change of an input removes the stamp.
 //! - `programs/NAME`: `path=`, `digest=`, `size=`, `mtime=` of a program when slipway installed it.
-//! - `stage/`, `staged-elsewhere`, `work/`: of a running step; the next step clears them.
+//! - `stage/`, `staged-elsewhere`, `images-before`, `work/`: of a running step, or of one that died; the
+//!   next step of that kind uses or clears them.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::shell::Script;
@@ -175,8 +176,8 @@ impl Writer<'_> {
         self.script.fixed("stamp_unit");
     }
 
-    fn image(&mut self, names: &[String], archive: &PathBuf, digest: &Digest) {
-        let payload = self.payload(Payload::File(archive.clone()));
+    fn image(&mut self, names: &[String], archive: &Path, digest: &Digest) {
+        let payload = self.payload(Payload::File(archive.to_owned()));
         let digest = digest.to_string();
         let arguments = [self.socket.as_str(), &digest, &payload].into_iter().chain(names.iter().map(String::as_str));
         self.script.call("import_images", arguments);

@@ -80,6 +80,27 @@ pub fn find_pattern(path: &str) -> String {
     pattern
 }
 
+/// Judges a script with shellcheck, if this machine has it (the project's test command brings it).
+#[cfg(test)]
+pub(crate) fn shellcheck(script: &str) {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    // SC2016: text in single quotes is data here, on purpose. SC2317/SC2329: not every function is used each
+    // time. SC2119, SC2120: nor with arguments each time.
+    let started = Command::new("shellcheck")
+        .args(["-s", "sh", "-e", "SC2016,SC2317,SC2329,SC2119,SC2120", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        eprintln!("skipped: shellcheck is not installed");
+        return;
+    };
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,24 +133,4 @@ mod tests {
             prop_assert_eq!(echo(&word), word);
         }
     }
-}
-
-/// Judges a script with shellcheck, if this machine has it (the project's test command brings it).
-#[cfg(test)]
-pub(crate) fn shellcheck(script: &str) {
-    use std::io::Write as _;
-    use std::process::{Command, Stdio};
-    // SC2016: text in single quotes is data here, on purpose. SC2317/SC2329: not every function is used each time.
-    let started = Command::new("shellcheck")
-        .args(["-s", "sh", "-e", "SC2016,SC2317,SC2329", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
-    let Ok(mut child) = started else {
-        eprintln!("skipped: shellcheck is not installed");
-        return;
-    };
-    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

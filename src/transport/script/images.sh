@@ -4,7 +4,11 @@
 import_images() {
   socket=$1
   check_digest "$2" "$3" 'the image archive'
-  ctr --address "$socket" -n k8s.io images ls -q >"$lib/stage/before" || fail "containerd does not answer on $socket"
+  # What was there before is kept until all that is new has its record, even over the death of a run.
+  if [ ! -e "$lib/images-before" ]; then
+    ctr --address "$socket" -n k8s.io images ls -q >"$lib/stage/before" || fail "containerd does not answer on $socket"
+    mv -f "$lib/stage/before" "$lib/images-before"
+  fi
   ctr --address "$socket" -n k8s.io images import "$3" >/dev/null || fail 'the image archive cannot be loaded'
   shift 3
   ctr --address "$socket" -n k8s.io images ls -q >"$lib/stage/after" || fail "containerd does not answer on $socket"
@@ -12,14 +16,16 @@ import_images() {
     grep -qxF -e "$image" "$lib/stage/after" || fail "the image archive does not hold $image"
   done
   while IFS= read -r image; do
-    grep -qxF -e "$image" "$lib/stage/before" || record_image "$image"
+    grep -qxF -e "$image" "$lib/images-before" || record_image "$image"
   done <"$lib/stage/after"
+  rm -f "$lib/images-before"
 }
 
 # pull_image SOCKET NAME
 pull_image() {
   ctr --address "$1" -n k8s.io images ls -q >"$lib/stage/before" || fail "containerd does not answer on $1"
   if grep -qxF -e "$2" "$lib/stage/before"; then return 0; fi
+  record_image "$2"
   if command -v crictl >/dev/null; then
     crictl --runtime-endpoint "unix://$1" pull "$2" >/dev/null || fail "cannot pull $2"
   elif [ -d "$ROOT/etc/containerd/certs.d" ]; then
@@ -27,7 +33,6 @@ pull_image() {
   else
     ctr --address "$1" -n k8s.io images pull "$2" >/dev/null || fail "cannot pull $2"
   fi
-  record_image "$2"
 }
 
 record_image() {

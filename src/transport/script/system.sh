@@ -22,19 +22,20 @@ set_parameter() {
 
 # swap_off: no active swap, now and after a reboot.
 swap_off() {
+  systemctl list-units --type=swap --state=active --no-legend --plain >"$lib/stage/units" || fail 'systemctl does not answer'
   read_record swap
   if [ ! -e "$record" ]; then
     set -- kind=swap before=active
     while read -r device _; do
       [ "$device" = Filename ] || set -- "$@" "device=$device"
     done <"$ROOT/proc/swaps"
-    for unit in $(swap_units); do set -- "$@" "unit=$unit"; done
+    while read -r unit _; do set -- "$@" "unit=$unit"; done <"$lib/stage/units"
     write_record "$@"
   fi
   # A swap unit comes back at boot or by itself (zram, a GPT partition) unless it is masked.
-  for unit in $(swap_units); do
-    systemctl mask -- "$unit" >/dev/null 2>&1 || :
-  done
+  while read -r unit _; do
+    systemctl mask -- "$unit" >/dev/null 2>&1 </dev/null || :
+  done <"$lib/stage/units"
   if [ -e "$ROOT/etc/fstab" ]; then
     sed -E '/^[[:space:]]*#/!s/^([[:space:]]*[^[:space:]]+[[:space:]]+[^[:space:]]+[[:space:]]+swap([[:space:]]|$))/# slipway: \1/' "$ROOT/etc/fstab" >"$lib/stage/fstab"
     if ! cmp -s "$lib/stage/fstab" "$ROOT/etc/fstab"; then
@@ -43,10 +44,4 @@ swap_off() {
     fi
   fi
   swapoff -a || fail 'swap cannot be turned off (too little memory?)'
-}
-
-swap_units() {
-  systemctl list-units --type=swap --state=active --no-legend --plain 2>/dev/null | while read -r unit _; do
-    printf '%s\n' "$unit"
-  done
 }

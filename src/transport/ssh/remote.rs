@@ -27,8 +27,8 @@ if [ "$(id -u)" != 0 ] && [ -z "$ROOT" ]; then echo 'slipway: not root' >&2; exi
 mkdir -p "$ROOT/run/slipway" "$base" || exit 74
 exec 7>>"$ROOT/run/slipway/step.lock"
 if ! flock -w 30 7; then echo 'slipway: another step is at work on this host' >&2; exit 75; fi
-rm -rf "$base"/step.*
-dir=$(mktemp -d "$base/step.XXXXXX") || { echo 'slipway: cannot make a directory for the step (disk full?)' >&2; exit 74; }
+rm -rf "$base"/step-*
+dir=$(mktemp -d "$base/step-XXXXXX") || { echo 'slipway: cannot make a directory for the step (disk full?)' >&2; exit 74; }
 trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 143' HUP INT TERM
 cd "$dir" || exit 74
