@@ -43,6 +43,8 @@ fn difference(
             Some(FoundFile { kind: FoundKind::Directory, mode: found, owner, .. }) => {
                 ownership(*found, *mode, *owner).and_then(plain)
             }
+            // Administrators move data directories behind a link; what it points to is theirs.
+            Some(FoundFile { kind: FoundKind::Link(_), .. }) => None,
             Some(_) => plain(Reason::Kind),
         },
         Artifact::File { path, mode, content } => file_difference(path, *mode, content, state),
