@@ -44,7 +44,7 @@ pub fn bootstrap(hosts: &Hosts, program: &Path) -> Result<Lap> {
 
     let start = Instant::now();
     let mut child = Command::new(program)
-        .args(["apply", "--yes", "--output", "json", "--file"])
+        .args(["apply", "--yes", "--output", "json"])
         .arg(&plan)
         // No connection, journal or other trace of an earlier run.
         .env("XDG_RUNTIME_DIR", &scratch.0)
