@@ -3,6 +3,7 @@
 //! Everything a developer or the CI needs beyond `cargo build` lives here, in
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
+mod bench;
 mod error;
 mod lab;
 
@@ -25,11 +26,17 @@ enum Task {
         #[command(subcommand)]
         command: lab::Command,
     },
+    /// Measures, against kubeadm on the same hosts (needs root and the lab).
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lab { command } => lab::run(command),
+        Task::Bench { command } => bench::run(command),
     };
     match result {
         Ok(code) => code,
