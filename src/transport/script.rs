@@ -135,7 +135,7 @@ impl Writer<'_> {
                 self.script.fixed("swap_off");
             }
             Artifact::Unit { name, inputs, stamp, check } => self.unit(name, inputs, stamp, *check, &change.reason),
-            Artifact::Image { names, archive, digest } => self.image(names, archive, digest),
+            Artifact::Image { names, archive, .. } => self.image(names, archive),
             Artifact::Pulled { name } => {
                 self.script.call("pull_image", [self.socket.as_str(), name]);
             }
@@ -176,10 +176,9 @@ impl Writer<'_> {
         self.script.fixed("stamp_unit");
     }
 
-    fn image(&mut self, names: &[String], archive: &Path, digest: &Digest) {
+    fn image(&mut self, names: &[String], archive: &Path) {
         let payload = self.payload(Payload::File(archive.to_owned()));
-        let digest = digest.to_string();
-        let arguments = [self.socket.as_str(), &digest, &payload].into_iter().chain(names.iter().map(String::as_str));
+        let arguments = [self.socket.as_str(), &payload].into_iter().chain(names.iter().map(String::as_str));
         self.script.call("import_images", arguments);
     }
 
