@@ -3,6 +3,7 @@
 //! Everything a developer or the CI needs beyond `cargo build` lives here, in
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
+mod docs;
 mod error;
 mod lab;
 
@@ -25,11 +26,18 @@ enum Task {
         #[command(subcommand)]
         command: lab::Command,
     },
+    /// Writes docs/plan-file.md from the types of the plan file.
+    Docs {
+        /// Only fail if it is old.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lab { command } => lab::run(command),
+        Task::Docs { check } => docs::run(check),
     };
     match result {
         Ok(code) => code,
