@@ -99,7 +99,8 @@ pub(super) async fn plan<T: Transport + 'static>(
         Arc::clone(&plan),
         mutual(&material.api, "kubernetes"),
         plan.etcd.external.is_none().then(|| mutual(&material.etcd, "localhost")),
-    );
+    )
+    .leaving_out(absent.keys().cloned());
 
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
@@ -247,6 +248,7 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
                 gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.local),
             });
@@ -291,6 +293,7 @@ async fn cluster_steps<T: Transport + 'static>(
     Ok(rules
         .map(|rule| Step {
             id: StepId { phase: rule.phase, target: Target::Cluster },
+            before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
             gates: desired::gates(rule.phase, inputs.plan, None, inputs.local),
         })
