@@ -7,6 +7,7 @@
 
 pub mod authorities;
 pub mod decide;
+pub mod found;
 pub mod inspect;
 pub mod issue;
 pub mod kubeconfig;

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::Selection;
+use super::survey::Probed;
+use super::{Selection, survey};
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
 use crate::cluster::live::LiveCluster;
@@ -29,7 +29,7 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files, request};
+use crate::{bootstrap_token, local_files};
 
 /// Everything that is known and decided before the first change.
 pub(super) struct Planned<T> {
@@ -115,7 +115,7 @@ pub(super) async fn plan<T: Transport + 'static>(
 }
 
 /// Credentials as TLS settings.
-fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
+pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     Tls::Mutual {
         authority: credentials.ca_pem.clone(),
         certificate: credentials.certificate_pem.clone(),
@@ -124,31 +124,9 @@ fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     }
 }
 
-type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
-
-/// Looks at every host, in parallel. A host whose lock is taken ends the run.
+/// Looks at every host. One whose lock is taken ends the run.
 async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, options: &Options<'_>) -> Result<Probed, Failure> {
-    let request = request::probe(plan, options.lock.clone());
-    let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(&plan.hosts)
-        .map(|host| {
-            let request = &request;
-            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
-        })
-        .buffer_unordered(plan.limits.parallel_hosts)
-        .collect()
-        .await;
-    let mut facts = BTreeMap::new();
-    let mut absent = BTreeMap::new();
-    for (host, answer) in answers {
-        match answer {
-            Ok(answer) => {
-                facts.insert(host, answer);
-            }
-            Err(error) => {
-                absent.insert(host, error);
-            }
-        }
-    }
+    let (facts, absent) = survey::probe(plan, transport, options.lock.clone(), |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
