@@ -16,4 +16,4 @@ pub mod refresh;
 pub mod specification;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
