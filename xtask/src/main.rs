@@ -4,6 +4,7 @@
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
 mod bench;
+mod docs;
 mod error;
 mod lab;
 
@@ -31,12 +32,19 @@ enum Task {
         #[command(subcommand)]
         command: bench::Command,
     },
+    /// Writes docs/plan-file.md from the types of the plan file.
+    Docs {
+        /// Only fail if it is old.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lab { command } => lab::run(command),
         Task::Bench { command } => bench::run(command),
+        Task::Docs { check } => docs::run(check),
     };
     match result {
         Ok(code) => code,
