@@ -228,7 +228,7 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
                 before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
-                gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.local),
+                gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local),
             });
         }
     }
@@ -273,7 +273,7 @@ async fn cluster_steps<T: Transport + 'static>(
             id: StepId { phase: rule.phase, target: Target::Cluster },
             before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
-            gates: desired::gates(rule.phase, inputs.plan, None, inputs.local),
+            gates: desired::gates(rule.phase, inputs.plan, None, inputs.standing.stage, inputs.local),
         })
         .collect())
 }
