@@ -4,7 +4,7 @@
 //! certificates, the hosts' kernel settings, containerd and units.
 
 use super::finish;
-use super::hosts::{CONTROL_PLANES, Hosts, WORKERS, endpoint};
+use super::hosts::{CONTROL_PLANES, Hosts, KUBELET, WORKERS, endpoint};
 use super::results::{Lap, Part};
 use crate::error::{Error, Explain, Result};
 use crate::lab::address::address;
@@ -147,13 +147,18 @@ kubeProxy:
   configuration:
     conntrack: {{maxPerCore: 0, min: 0}}
 binaries: {{kubelet: preinstalled, kubectl: preinstalled}}
-ssh:
+kubelet:
+  configuration:
+{kubelet}ssh:
   user: root
   identityFile: {identity}
   knownHostsFile: {known_hosts}
 hosts:
 ",
         endpoint = endpoint(),
+        kubelet = KUBELET
+            .replace("evictionHard", "    evictionHard")
+            .replace("imageGC", "    imageGC"),
         identity = identity.display(),
         known_hosts = known_hosts.display(),
     );
