@@ -3,8 +3,10 @@
 //! Everything a developer or the CI needs beyond `cargo build` lives here, in
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
+mod demo;
 mod error;
 mod lab;
+mod test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,11 +27,17 @@ enum Task {
         #[command(subcommand)]
         command: lab::Command,
     },
+    /// A cluster of five hosts on this machine, made by slipway (needs root).
+    Demo(demo::Arguments),
+    /// All tests: without hosts, and in the lab (needs root for those).
+    Test(test::Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lab { command } => lab::run(command),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
     };
     match result {
         Ok(code) => code,
