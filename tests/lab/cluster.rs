@@ -14,6 +14,7 @@ use super::slipway::Desk;
 pub struct Cluster {
     kubectl: PathBuf,
     kubeconfig: PathBuf,
+    server: String,
 }
 
 impl Cluster {
@@ -22,13 +23,19 @@ impl Cluster {
         let kubeconfig = desk.path(&format!("{control_plane}.kubeconfig"));
         let server = format!("https://{}:6443", machines.address(control_plane));
         desk.run_for(0, &["kubeconfig", plan, "--server", &server, "--out", &kubeconfig.display().to_string()]);
-        Self { kubectl: machines.program("kubectl"), kubeconfig }
+        Self { kubectl: machines.program("kubectl"), kubeconfig, server }
+    }
+
+    /// The same cluster at the API of another control plane.
+    pub fn at(&self, machines: &Machines, control_plane: &str) -> Self {
+        let server = format!("https://{}:6443", machines.address(control_plane));
+        Self { kubectl: self.kubectl.clone(), kubeconfig: self.kubeconfig.clone(), server }
     }
 
     /// Runs `kubectl …`.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.kubectl);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(["--request-timeout", "15s"]).args(arguments);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--server").arg(&self.server).args(["--request-timeout", "15s"]).args(arguments);
         command.stdin(Stdio::null()).output().expect("kubectl runs")
     }
 

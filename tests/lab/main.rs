@@ -11,4 +11,5 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod highly_available;
 mod single_node;

@@ -3,7 +3,9 @@
 //! Everything a developer or the CI needs beyond `cargo build` lives here, in
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
+mod bench;
 mod demo;
+mod docs;
 mod error;
 mod lab;
 mod test;
@@ -31,6 +33,17 @@ enum Task {
     Demo(demo::Arguments),
     /// All tests: without hosts, and in the lab (needs root for those).
     Test(test::Arguments),
+    /// Measures, against kubeadm on the same hosts (needs root and the lab).
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
+    /// Writes docs/plan-file.md from the types of the plan file.
+    Docs {
+        /// Only fail if it is old.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -38,6 +51,8 @@ fn main() -> ExitCode {
         Task::Lab { command } => lab::run(command),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench { command } => bench::run(command),
+        Task::Docs { check } => docs::run(check),
     };
     match result {
         Ok(code) => code,
