@@ -90,8 +90,8 @@ fn nothing_is_unwrapped_outside_tests() {
 /// Words that say nothing about what a thing is.
 const EMPTY_WORDS: &[&str] = &["helper", "helpers", "util", "utils", "common", "info", "data", "misc", "manager"];
 
-/// Kubernetes' own names.
-const OWN_NAMES: &[&str] = &["controller_manager", "ControllerManager"];
+/// Names of Kubernetes and of X.509.
+const OWN_NAMES: &[&str] = &["controller_manager", "ControllerManager", "CommonName"];
 
 #[test]
 fn names_are_words_of_the_field() {

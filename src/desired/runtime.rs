@@ -162,7 +162,7 @@ fn lines(tree: &Map<String, Value>) -> Vec<String> {
 
 fn toml_key(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if bare { key.to_owned() } else { Value::from(key).to_string() }
+    if bare { key.to_owned() } else { toml_string(key) }
 }
 
 /// JSON's strings, numbers and booleans are TOML's too; objects become inline tables.
@@ -177,8 +177,14 @@ fn toml_value(value: &Value) -> String {
                 map.iter().map(|(key, value)| format!("{} = {}", toml_key(key), toml_value(value))).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
+        Value::String(text) => toml_string(text),
         other => other.to_string(),
     }
+}
+
+/// A JSON string is a TOML string, but for one character that TOML wants escaped.
+fn toml_string(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]
