@@ -16,6 +16,9 @@ mod kubeconfig;
 mod planning;
 mod render;
 mod sessions;
+mod status;
+mod survey;
+mod token;
 
 /// Creates and keeps Kubernetes clusters over SSH from one plan file.
 #[derive(Debug, Parser)]
@@ -37,6 +40,10 @@ enum Command {
     Apply(apply::Arguments),
     /// Draw the graph of steps
     Graph(graph::Arguments),
+    /// Show hosts, versions, component health, etcd members and certificate expiry
+    Status(status::Arguments),
+    /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
+    Token(token::Arguments),
     /// Write or merge an admin kubeconfig
     Kubeconfig(kubeconfig::Arguments),
     /// Print the JSON Schema of the plan file
@@ -90,6 +97,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
+        Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
+        Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {
             println!("{:#}", crate::plan::schema::json_schema());

@@ -7,8 +7,11 @@ use crate::change::Change;
 use crate::graph::Gate;
 
 pub mod compare;
+pub mod etcd;
 pub mod live;
 pub mod marks;
+pub mod quorum;
+pub mod tokens;
 pub mod wire;
 
 /// Why the cluster could not be asked or changed.

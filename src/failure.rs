@@ -42,7 +42,7 @@ Exit codes:
   7    there are differences (diff --exit-code)
   8    not the reviewed change set (--expect), or not confirmed
   9    a local file cannot be read or written
-  10   the cluster does not answer
+  10   the cluster does not answer, or is not healthy (status)
   130  interrupted";
 
 /// A run that did not end well.

@@ -111,9 +111,7 @@ impl Refusal {
 /// All reasons to refuse.
 pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing, Vec<Refusal>> {
     let mut refusals = Vec::new();
-    let formed = RemotePath::fixed(FORMED_FILE);
-    let living = facts.values().any(|facts| facts.state.files.contains_key(&formed));
-    let stage = if living { Stage::Living } else { Stage::Fresh };
+    let stage = stage(facts);
     for host in &plan.hosts {
         let Some(facts) = facts.get(&host.name) else { continue };
         if let Some(traces) = foreign(facts) {
@@ -126,6 +124,14 @@ pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing
         _ => BTreeMap::new(),
     };
     if refusals.is_empty() { Ok(Standing { stage, pod_cidrs, etcd }) } else { Err(refusals) }
+}
+
+/// Whether the cluster lives: a host says that it was formed.
+#[must_use]
+pub fn stage(facts: &BTreeMap<HostName, Facts>) -> Stage {
+    let formed = RemotePath::fixed(FORMED_FILE);
+    let living = facts.values().any(|facts| facts.state.files.contains_key(&formed));
+    if living { Stage::Living } else { Stage::Fresh }
 }
 
 /// How things stand where there is nothing: for `render`.

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::Selection;
+use super::survey::Probed;
+use super::{Selection, survey};
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
 use crate::cluster::live::LiveCluster;
@@ -29,7 +29,7 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files, request};
+use crate::{bootstrap_token, local_files};
 
 /// Everything that is known and decided before the first change.
 pub(super) struct Planned<T> {
@@ -99,7 +99,8 @@ pub(super) async fn plan<T: Transport + 'static>(
         Arc::clone(&plan),
         mutual(&material.api, "kubernetes"),
         plan.etcd.external.is_none().then(|| mutual(&material.etcd, "localhost")),
-    );
+    )
+    .leaving_out(absent.keys().cloned());
 
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
@@ -114,7 +115,7 @@ pub(super) async fn plan<T: Transport + 'static>(
 }
 
 /// Credentials as TLS settings.
-fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
+pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     Tls::Mutual {
         authority: credentials.ca_pem.clone(),
         certificate: credentials.certificate_pem.clone(),
@@ -123,31 +124,9 @@ fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     }
 }
 
-type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
-
-/// Looks at every host, in parallel. A host whose lock is taken ends the run.
+/// Looks at every host. One whose lock is taken ends the run.
 async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, options: &Options<'_>) -> Result<Probed, Failure> {
-    let request = request::probe(plan, options.lock.clone());
-    let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(&plan.hosts)
-        .map(|host| {
-            let request = &request;
-            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
-        })
-        .buffer_unordered(plan.limits.parallel_hosts)
-        .collect()
-        .await;
-    let mut facts = BTreeMap::new();
-    let mut absent = BTreeMap::new();
-    for (host, answer) in answers {
-        match answer {
-            Ok(answer) => {
-                facts.insert(host, answer);
-            }
-            Err(error) => {
-                absent.insert(host, error);
-            }
-        }
-    }
+    let (facts, absent) = survey::probe(plan, transport, options.lock.clone(), |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -247,6 +226,7 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
                 gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.local),
             });
@@ -291,6 +271,7 @@ async fn cluster_steps<T: Transport + 'static>(
     Ok(rules
         .map(|rule| Step {
             id: StepId { phase: rule.phase, target: Target::Cluster },
+            before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
             gates: desired::gates(rule.phase, inputs.plan, None, inputs.local),
         })

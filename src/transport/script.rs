@@ -49,6 +49,7 @@ pub struct ScriptContext {
     pub socket: RemotePath,
 }
 
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const BASE: &str = include_str!("script/base.sh");
 const RECORDS: &str = include_str!("script/records.sh");
 const FILES: &str = include_str!("script/files.sh");
@@ -56,6 +57,14 @@ const PROGRAMS: &str = include_str!("script/programs.sh");
 const SYSTEM: &str = include_str!("script/system.sh");
 const UNITS: &str = include_str!("script/units.sh");
 const IMAGES: &str = include_str!("script/images.sh");
+const PODS: &str = include_str!("script/pods.sh");
+
+/// The static pod that runs by another manifest until this change.
+fn replaced_pod(change: &Change) -> Option<&str> {
+    let Artifact::File { path, .. } = &change.artifact else { return None };
+    let replaced = matches!(change.reason, Reason::Content { .. }) && *path.parent().as_str() == *MANIFESTS;
+    path.file_name().strip_suffix(".yaml").filter(|_| replaced)
+}
 
 /// The script and payloads that make these changes on a host.
 ///
@@ -94,6 +103,9 @@ impl Writer<'_> {
         if any(|artifact| matches!(artifact, Artifact::Program { .. })) {
             self.script.fixed(PROGRAMS);
         }
+        if changes.iter().any(|change| replaced_pod(change).is_some()) {
+            self.script.fixed(PODS);
+        }
         if any(|artifact| matches!(artifact, Artifact::Module { .. } | Artifact::Sysctl { .. } | Artifact::NoSwap)) {
             self.script.fixed(SYSTEM);
         }
@@ -116,7 +128,14 @@ impl Writer<'_> {
             Artifact::File { path, mode, content } => {
                 let payload = self.payload(Payload::Bytes(Secret::new(content.bytes())));
                 let digest = content.digest().to_string();
+                let pod = replaced_pod(change);
+                if let Some(pod) = pod {
+                    self.script.call("note_pod", [self.socket.as_str(), pod]);
+                }
                 self.script.call("install_file", [path.as_str(), &mode.to_string(), &digest, &payload]);
+                if let Some(pod) = pod {
+                    self.script.call("await_pod", [pod]);
+                }
             }
             Artifact::Link { path, target } => {
                 self.script.call("make_link", [path.as_str(), target, &Digest::of(target).to_string()]);
