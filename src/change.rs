@@ -64,6 +64,10 @@ pub enum Reason {
         #[serde(serialize_with = "as_texts")]
         changed: Vec<RemotePath>,
     },
+    /// It is taken away for a while: the API server, while its etcd member restarts.
+    Paused,
+    /// It comes back after that.
+    Resumed,
     /// The API did not answer, so nothing is known; it is applied when it does.
     Unseen,
     /// The API's object differs in these fields.
@@ -100,6 +104,8 @@ impl fmt::Display for Reason {
                 let names: Vec<&str> = changed.iter().map(RemotePath::file_name).collect();
                 write!(f, "restart: {} changed", names.join(", "))
             }
+            Self::Paused => f.write_str("stops while its etcd member restarts"),
+            Self::Resumed => f.write_str("starts again after its etcd member"),
             Self::Unseen => f.write_str("not seen: the API does not answer now"),
             Self::Fields { changed, drift } => {
                 if *drift {

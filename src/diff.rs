@@ -120,3 +120,6 @@ fn unit_difference(
     }
     (!found.enabled.starts_with("enabled")).then_some(Reason::Disabled)
 }
+
+#[cfg(test)]
+mod tests;

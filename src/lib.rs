@@ -21,6 +21,7 @@ pub mod local_files;
 pub mod names;
 pub mod patch;
 pub mod paths;
+pub mod pause;
 pub mod phase;
 pub mod plan;
 pub mod preflight;

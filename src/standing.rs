@@ -254,7 +254,7 @@ fn pod_cidrs(
         let mut networks = Vec::new();
         for network in &plan.network.pod_cidrs {
             let prefix = if network.addr().is_ipv4() { plan.network.node_mask_v4 } else { plan.network.node_mask_v6 };
-            let free = network.subnets(prefix).ok().and_then(|mut subnets| subnets.find(|subnet| !taken.contains(subnet)));
+            let free = network.subnets(prefix).ok().and_then(|mut subnets| subnets.find(|subnet| !taken.iter().any(|other| overlap(other, subnet))));
             match free {
                 Some(subnet) => {
                     taken.insert(subnet);
@@ -267,3 +267,11 @@ fn pod_cidrs(
     }
     given
 }
+
+/// Networks of different lengths meet when the plan's masks changed since one was noted.
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+#[cfg(test)]
+mod tests;

@@ -61,8 +61,8 @@ const PODS: &str = include_str!("script/pods.sh");
 
 /// The static pod that runs by another manifest until this change.
 fn replaced_pod(change: &Change) -> Option<&str> {
-    let Artifact::File { path, .. } = &change.artifact else { return None };
-    let replaced = matches!(change.reason, Reason::Content { .. }) && *path.parent().as_str() == *MANIFESTS;
+    let (Artifact::File { path, .. } | Artifact::Absent { path }) = &change.artifact else { return None };
+    let replaced = matches!(change.reason, Reason::Content { .. } | Reason::Paused | Reason::Unwanted) && *path.parent().as_str() == *MANIFESTS;
     path.file_name().strip_suffix(".yaml").filter(|_| replaced)
 }
 
@@ -141,7 +141,14 @@ impl Writer<'_> {
                 self.script.call("make_link", [path.as_str(), target, &Digest::of(target).to_string()]);
             }
             Artifact::Absent { path } => {
+                let pod = replaced_pod(change);
+                if let Some(pod) = pod {
+                    self.script.call("note_pod", [self.socket.as_str(), pod]);
+                }
                 self.script.call("remove_file", [path.as_str()]);
+                if let Some(pod) = pod {
+                    self.script.call("await_pod", [pod]);
+                }
             }
             Artifact::Program { path, source, digest, unpack } => self.program(path, source, digest, unpack.as_ref()),
             Artifact::Module { name } => {
