@@ -11,18 +11,18 @@ use super::plan_file::{plan, with_local_proxy, write};
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
-const CONTROL_PLANES: [&str; 3] = ["e2e-cp-1", "e2e-cp-2", "e2e-cp-3"];
-const WORKERS: [&str; 2] = ["e2e-w-1", "e2e-w-2"];
-const ALL: [&str; 5] = ["e2e-cp-1", "e2e-cp-2", "e2e-cp-3", "e2e-w-1", "e2e-w-2"];
+const CONTROL_PLANES: [&str; 3] = ["cp-31", "cp-32", "cp-33"];
+const WORKERS: [&str; 2] = ["worker-31", "worker-32"];
+const ALL: [&str; 5] = ["cp-31", "cp-32", "cp-33", "worker-31", "worker-32"];
 /// A host outside the plan: the jump host, and later the one that joins with kubeadm.
-const OUTSIDE: &str = "e2e-extra";
+const OUTSIDE: &str = "worker-33";
 
 /// etcdctl within the member of a host, as its administrators call it.
 const ETCDCTL: &str = "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
     --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key";
 
 /// Names of the members that have started.
-pub fn etcd_members(cluster: &Cluster, host: &str) -> Vec<String> {
+fn etcd_members(cluster: &Cluster, host: &str) -> Vec<String> {
     let pod = format!("etcd-{host}");
     let mut arguments = vec!["--namespace", "kube-system", "exec", &pod, "--"];
     arguments.extend(ETCDCTL.split_whitespace());
@@ -58,14 +58,14 @@ fn three_control_planes_and_two_workers_keep_what_is_promised() {
     let mut plan = with_local_proxy(plan(&machines, &roles));
     // A user with sudo, a pinned key (and no other known), and a jump host.
     plan["hosts"][1]["ssh"] = json!({ "user": "operator" });
-    plan["hosts"][2]["ssh"] = json!({ "hostKey": machines.host_key("e2e-cp-3") });
+    plan["hosts"][2]["ssh"] = json!({ "hostKey": machines.host_key("cp-33") });
     plan["hosts"][4]["ssh"] = json!({ "user": "operator", "jumpHosts": [format!("root@{}", machines.address(OUTSIDE))] });
     let file = write(&desk, "ha", &plan);
 
     machines.step("all five at once");
     let applied = desk.run_for(0, &["apply", &file]);
     eprintln!("{}", applied.out);
-    let cluster = Cluster::of(&desk, &machines, &file, "e2e-cp-1");
+    let cluster = Cluster::of(&desk, &machines, &file, "cp-31");
     cluster.nodes_are_ready(&ALL);
     nothing_is_left_to_do(&desk, &file, 5);
 
@@ -74,7 +74,7 @@ fn three_control_planes_and_two_workers_keep_what_is_promised() {
         assert_eq!(cluster.at(&machines, name).kubectl(&["get", "--raw", "/readyz"]), "ok");
         assert_eq!(etcd_members(&cluster, name), CONTROL_PLANES);
     }
-    etcd_is_healthy(&cluster, "e2e-cp-2");
+    etcd_is_healthy(&cluster, "cp-32");
 
     machines.step("pods on different hosts reach each other, and a Service through kube-proxy");
     pods_reach_each_other(&machines, &desk, &cluster);
@@ -87,9 +87,9 @@ fn three_control_planes_and_two_workers_keep_what_is_promised() {
     nothing_is_left_to_do(&desk, &file, 5);
 
     machines.step("a control plane loses its power");
-    machines.power_off("e2e-cp-1");
-    let second = cluster.at(&machines, "e2e-cp-2");
-    second.wait_for_node("e2e-cp-1", "Unknown", Duration::from_secs(120));
+    machines.power_off("cp-31");
+    let second = cluster.at(&machines, "cp-32");
+    second.wait_for_node("cp-31", "Unknown", Duration::from_secs(120));
     for worker in WORKERS {
         second.wait_for_node(worker, "True", Duration::from_secs(5));
         // The Node's lease is renewed through the worker's own proxy: it must move on.
@@ -99,31 +99,31 @@ fn three_control_planes_and_two_workers_keep_what_is_promised() {
             lease().and_then(|later| if later == now { Err(format!("still {later}")) } else { Ok(()) })
         });
     }
-    second.serve(&desk, "later", "e2e-w-1");
+    second.serve(&desk, "later", "worker-31");
     second.pod_address("later");
 
     machines.step("a host that is away is said, and others can be worked on");
-    desk.run_for(5, &["diff", &file]).says("host e2e-cp-1").says("--host");
-    desk.run_for(0, &["diff", &file, "--host", "e2e-w-1"]).says("not asked for");
+    desk.run_for(5, &["diff", &file]).says("host cp-31").says("--host");
+    desk.run_for(0, &["diff", &file, "--host", "worker-31"]).says("not asked for");
 
     machines.step("it comes back");
-    machines.power_on("e2e-cp-1");
-    second.wait_for_node("e2e-cp-1", "True", Duration::from_secs(120));
+    machines.power_on("cp-31");
+    second.wait_for_node("cp-31", "True", Duration::from_secs(120));
     eventually("three members", Duration::from_secs(60), || cluster.ask(&["get", "--raw", "/readyz"]));
-    etcd_is_healthy(&cluster, "e2e-cp-3");
+    etcd_is_healthy(&cluster, "cp-33");
     nothing_is_left_to_do(&desk, &file, 5);
 
     machines.step("a worker reboots, keeps its routes, and its pods answer");
-    let routes = machines.shell("e2e-w-2", "ip route show | grep 10.244 | sort");
-    machines.power_off("e2e-w-2");
-    machines.power_on("e2e-w-2");
+    let routes = machines.shell("worker-32", "ip route show | grep 10.244 | sort");
+    machines.power_off("worker-32");
+    machines.power_on("worker-32");
     eventually("the routes are back", Duration::from_secs(30), || {
-        let now = machines.shell("e2e-w-2", "ip route show | grep 10.244 | grep -v linkdown | sort");
+        let now = machines.shell("worker-32", "ip route show | grep 10.244 | grep -v linkdown | sort");
         // The bridge of the node's own pods comes with the first of them.
         let kept = routes.lines().filter(|line| line.contains(" via ")).all(|line| now.contains(line));
         if kept { Ok(()) } else { Err(now) }
     });
-    second.wait_for_node("e2e-w-2", "True", Duration::from_secs(120));
+    second.wait_for_node("worker-32", "True", Duration::from_secs(120));
     let address = eventually("the pod is back", Duration::from_secs(90), || {
         let address = second.pod_address("two");
         second.get_from("one", &format!("{address}:8080")).map(|_| address)
@@ -133,7 +133,7 @@ fn three_control_planes_and_two_workers_keep_what_is_promised() {
 }
 
 fn pods_reach_each_other(machines: &Machines, desk: &Desk, cluster: &Cluster) {
-    for (pod, node) in [("one", "e2e-w-1"), ("two", "e2e-w-2"), ("three", "e2e-cp-3")] {
+    for (pod, node) in [("one", "worker-31"), ("two", "worker-32"), ("three", "cp-33")] {
         cluster.serve(desk, pod, node);
     }
     let addresses = ["one", "two", "three"].map(|pod| cluster.pod_address(pod));
@@ -162,7 +162,7 @@ fn pods_reach_each_other(machines: &Machines, desk: &Desk, cluster: &Cluster) {
         cluster.ask(&["exec", "one", "--", "/usr/local/bin/lab-tool", "resolve", "kubernetes.default.svc.cluster.local"])
     });
     // From a host, too.
-    machines.shell("e2e-w-1", &format!("timeout 5 bash -c 'exec 3<>/dev/tcp/{}/8080'", addresses[1]));
+    machines.shell("worker-31", &format!("timeout 5 bash -c 'exec 3<>/dev/tcp/{}/8080'", addresses[1]));
 }
 
 fn kubeadm_reads_it(machines: &Machines, cluster: &Cluster) {
@@ -174,22 +174,22 @@ fn kubeadm_reads_it(machines: &Machines, cluster: &Cluster) {
         }
         assert!(!table.contains("MISSING"), "{table}");
     }
-    let plan = machines.shell("e2e-cp-1", "kubeadm upgrade plan v1.20.2 --allow-experimental-upgrades 2>&1");
+    let plan = machines.shell("cp-31", "kubeadm upgrade plan v1.20.2 --allow-experimental-upgrades 2>&1");
     eprintln!("{plan}");
     assert!(plan.contains("v1.20.2"), "{plan}");
     // It read the ClusterConfiguration and the KubeletConfiguration that are in the cluster.
     assert!(!plan.contains("FATAL"), "{plan}");
     let pods = cluster.kubectl(&["--namespace", "kube-system", "get", "pods"]);
-    assert!(pods.contains("kube-apiserver-e2e-cp-1"), "{pods}");
+    assert!(pods.contains("kube-apiserver-cp-31"), "{pods}");
 }
 
 fn kubeadm_joins(machines: &Machines, cluster: &Cluster) {
-    let printed = machines.shell("e2e-cp-1", "kubeadm token create --print-join-command 2>/dev/null");
+    let printed = machines.shell("cp-31", "kubeadm token create --print-join-command 2>/dev/null");
     let join = printed.trim();
     assert!(join.starts_with("kubeadm join "), "{printed}");
     // What the user prepares on any host before kubeadm: a runtime with the lab's settings, and
     // this node's part of the pod network.
-    let runtime = machines.shell("e2e-w-1", "cat /etc/containerd/config.toml");
+    let runtime = machines.shell("worker-31", "cat /etc/containerd/config.toml");
     machines.shell(OUTSIDE, &format!("cat > /etc/containerd/config.toml <<'EOF'\n{runtime}\nEOF\nsystemctl restart containerd"));
     let network = json!({
         "cniVersion": "0.3.1", "name": "lab", "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,

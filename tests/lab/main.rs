@@ -11,5 +11,8 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod cut_off;
 mod highly_available;
+mod own_etcd;
+mod refusals;
 mod single_node;

@@ -120,8 +120,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The beginning of the names of hosts that tests boot. A developer's own hosts are named otherwise.
-pub const TEST_PREFIX: &str = "e2e-";
+/// Whether a host is of the tests: those numbered from 30 to 39. A developer's own are others.
+pub fn is_of_tests(name: &str) -> bool {
+    let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
+    number.is_some_and(|number| (30..40).contains(&number))
+}
 
 /// Whether this program may run a lab.
 pub fn is_root() -> bool {

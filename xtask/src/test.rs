@@ -119,7 +119,7 @@ fn in_the_lab(runner: Runner, filters: &[String], count: &mut Count) -> Result<b
     let result = lab::build().and_then(|()| end_to_end(runner, filters, count));
     // Tests take their hosts down; one that was ended from outside could not.
     let mut left = lab::host_names()?;
-    left.retain(|name| name.starts_with(lab::TEST_PREFIX) && !before.contains(name));
+    left.retain(|name| lab::is_of_tests(name) && !before.contains(name));
     if !left.is_empty() {
         lab::down(&left)?;
     }
