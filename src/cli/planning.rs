@@ -145,7 +145,10 @@ fn tolerate(
         return Ok(());
     }
     let lines: Vec<String> = absent.values().map(ToString::to_string).collect();
-    let mut failure = Failure::new(Kind::Unreachable, lines.join("\nerror: "));
+    // A host that answers but cannot be worked on (it lacks what the lock needs) is not away.
+    let answers = absent.values().all(|error| matches!(error, TransportError::Command { .. }));
+    let kind = if answers { Kind::Refused } else { Kind::Unreachable };
+    let mut failure = Failure::new(kind, lines.join("\nerror: "));
     for error in absent.values() {
         if let TransportError::Connect { hint: Some(hint), .. } = error
             && !failure.hints.contains(hint)

@@ -56,7 +56,7 @@ fn bad_input_is_told_and_nothing_is_changed() {
     scene.refuses("an unknown key", 3, &["bad.yaml", "podCidr", "podCidrs"], |plan| {
         plan["network"] = json!({ "podCidr": ["10.244.0.0/16"] });
     });
-    scene.refuses("overlapping networks, and a second problem at once", 3, &["overlap", "v1.20", "nodeMaskV4"], |plan| {
+    scene.refuses("overlapping networks, and a second problem at once", 3, &["overlap", "nodeMaskV4", "2 errors"], |plan| {
         plan["network"] = json!({ "podCidrs": ["10.244.0.0/16"], "serviceCidrs": ["10.244.128.0/20"], "nodeMaskV4": 8 });
     });
     scene.refuses("a host that is not there", 5, &["host cp-35", "10.91.0.250", "nothing was changed"], |plan| {
@@ -72,7 +72,7 @@ fn bad_input_is_told_and_nothing_is_changed() {
     scene.refuses("a key that opens nothing", 5, &["host cp-35", "Permission denied"], |plan| {
         plan["hosts"][1]["ssh"] = json!({ "user": "nobody" });
     });
-    scene.refuses("a program that is not on this machine", 9, &["/nowhere/kubelet"], |plan| {
+    scene.refuses("a program that is not on this machine", 3, &["local-file-missing", "/nowhere/kubelet"], |plan| {
         plan["binaries"]["kubelet"] = json!({ "upload": "/nowhere/kubelet" });
     });
 
