@@ -102,10 +102,15 @@ impl Cluster {
         self.kubectl(&["apply", "--filename", &file.display().to_string()]);
     }
 
-    /// Waits until a pod is Ready. Returns its address.
+    /// Waits until a pod of our own is Ready. Returns its address.
     pub fn pod_address(&self, name: &str) -> String {
-        eventually(&format!("pod {name} is ready"), Duration::from_secs(90), || {
-            let text = self.ask(&["get", "pod", name, "--output", "json"])?;
+        self.wait_for_pod("default", name)
+    }
+
+    /// Waits until a pod is Ready. Returns its address.
+    pub fn wait_for_pod(&self, namespace: &str, name: &str) -> String {
+        eventually(&format!("pod {name} is ready"), Duration::from_secs(120), || {
+            let text = self.ask(&["--namespace", namespace, "get", "pod", name, "--output", "json"])?;
             let pod: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
             let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
             let ready = conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");

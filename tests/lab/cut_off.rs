@@ -10,13 +10,13 @@ use super::plan_file::{plan, with_local_proxy, write};
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
-const HOSTS: [&str; 2] = ["cp-31", "worker-31"];
+const HOSTS: [&str; 2] = ["cp-38", "worker-38"];
 /// Long enough for a bootstrap to reach its later phases.
 const LATEST_KILL_MILLISECONDS: u32 = 30_000;
 
 /// The digest of the cluster's CA, where there is one.
 fn authority(machines: &Machines) -> Option<String> {
-    let text = machines.shell("cp-31", "sha256sum /etc/kubernetes/pki/ca.crt 2>/dev/null || :");
+    let text = machines.shell("cp-38", "sha256sum /etc/kubernetes/pki/ca.crt 2>/dev/null || :");
     text.split_whitespace().next().map(str::to_owned)
 }
 
@@ -25,7 +25,7 @@ fn authority(machines: &Machines) -> Option<String> {
 fn a_killed_bootstrap_is_finished_by_the_next_run() {
     let machines = Machines::boot(&HOSTS);
     let desk = Desk::new();
-    let roles: [(&str, &[&str]); 2] = [("cp-31", &["control-plane"]), ("worker-31", &["worker"])];
+    let roles: [(&str, &[&str]); 2] = [("cp-38", &["control-plane"]), ("worker-38", &["worker"])];
     let file = write(&desk, "cut-off", &with_local_proxy(plan(&machines, &roles)));
 
     machines.step("a second operator is kept out while a run is going on");
@@ -61,6 +61,6 @@ fn a_killed_bootstrap_is_finished_by_the_next_run() {
     eprintln!("{}", last.out);
     authorities.extend(authority(&machines));
     assert_eq!(authorities.len(), 1, "there is one CA, the first: {authorities:?}");
-    Cluster::of(&desk, &machines, &file, "cp-31").nodes_are_ready(&HOSTS);
+    Cluster::of(&desk, &machines, &file, "cp-38").nodes_are_ready(&HOSTS);
     nothing_is_left_to_do(&desk, &file, 2);
 }

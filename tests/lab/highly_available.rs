@@ -69,6 +69,16 @@ fn three_control_planes_and_two_workers_keep_what_is_promised() {
     cluster.nodes_are_ready(&ALL);
     nothing_is_left_to_do(&desk, &file, 5);
 
+    machines.step("the API knows the static pods");
+    for name in CONTROL_PLANES {
+        for component in ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+            cluster.wait_for_pod("kube-system", &format!("{component}-{name}"));
+        }
+    }
+    for name in WORKERS {
+        cluster.wait_for_pod("kube-system", &format!("slipway-api-proxy-{name}"));
+    }
+
     machines.step("each API server is ready, each etcd member is healthy");
     for name in CONTROL_PLANES {
         assert_eq!(cluster.at(&machines, name).kubectl(&["get", "--raw", "/readyz"]), "ok");

@@ -12,9 +12,10 @@ pub const VERSION: &str = "v1.20.2";
 /// What tells why a host is not as it should be.
 const DIAGNOSIS: &str = "\
 systemctl --failed --plain --no-legend
-ctr -n k8s.io tasks ls 2>/dev/null | tail -n 12
-journalctl --no-pager -q -n 25 -o cat -u kubelet 2>/dev/null | cut -c1-250
-for log in /var/log/pods/kube-system_*/*/*.log; do [ -e \"$log\" ] && { echo \"== $log\"; tail -n 6 \"$log\" | cut -c1-250; }; done";
+journalctl --no-pager -q -n 12 -o cat -u kubelet 2>/dev/null | cut -c1-250
+for log in /var/log/pods/kube-system_*/*/*.log; do
+    [ -e \"$log\" ] && { echo \"== ${log#/var/log/pods/}\"; tail -n 3 \"$log\" | cut -c1-250; }
+done";
 
 /// Some hosts, and the lab's files.
 pub struct Machines {

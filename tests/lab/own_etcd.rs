@@ -10,7 +10,7 @@ use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 use super::snapshot::Snapshot;
 
-const HOSTS: [&str; 2] = ["etcd-31", "cp-31"];
+const HOSTS: [&str; 2] = ["etcd-31", "cp-37"];
 
 /// In place of curl: brings the bytes of another file.
 const FALSE_CURL: &str = "cat > /usr/bin/curl <<'EOF'\n#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\necho 'not a kubelet' > \"$2\"\nEOF\nchmod +x /usr/bin/curl";
@@ -20,7 +20,7 @@ const FALSE_CURL: &str = "cat > /usr/bin/curl <<'EOF'\n#!/bin/sh\nwhile [ \"$1\"
 fn etcd_on_its_own_host_and_images_from_archives() {
     let machines = Machines::boot_with(&HOSTS, &["--bare-images"]);
     let desk = Desk::new();
-    let roles: [(&str, &[&str]); 2] = [("etcd-31", &["etcd"]), ("cp-31", &["control-plane", "worker"])];
+    let roles: [(&str, &[&str]); 2] = [("etcd-31", &["etcd"]), ("cp-37", &["control-plane", "worker"])];
     let mut plan = plan(&machines, &roles);
     let archive = |name: &str, roles: &[&str]| {
         let mut archive = json!({ "file": machines.images().join(name) });
@@ -49,11 +49,11 @@ fn etcd_on_its_own_host_and_images_from_archives() {
     let file = write(&desk, "own-etcd", &plan);
     let applied = desk.run_for(0, &["apply", &file]);
     eprintln!("{}", applied.out);
-    let cluster = Cluster::of(&desk, &machines, &file, "cp-31");
-    cluster.nodes_are_ready(&["cp-31"]);
+    let cluster = Cluster::of(&desk, &machines, &file, "cp-37");
+    cluster.nodes_are_ready(&["cp-37"]);
     nothing_is_left_to_do(&desk, &file, 2);
     machines.shell("etcd-31", "[ -d /var/lib/etcd/member ]");
-    machines.shell("cp-31", "[ ! -d /var/lib/etcd/member ]");
+    machines.shell("cp-37", "[ ! -d /var/lib/etcd/member ]");
     let images = machines.shell("etcd-31", "ctr -n k8s.io images ls -q");
     assert!(images.contains("etcd:3.4.13-0") && !images.contains("kube-apiserver"), "{images}");
     let members = machines.shell(
@@ -77,20 +77,20 @@ fn bad_download(machines: &Machines, desk: &Desk, plan: &Value) {
     bad["binaries"]["kubelet"] = json!({ "download": { "address": "https://example.invalid/kubelet", "sha256": { "amd64": digest, "arm64": digest } } });
     let file = write(desk, "download", &bad);
     let ended = desk.run_for(6, &["apply", &file]);
-    ended.says("programs@cp-31").says("/usr/local/bin/kubelet").says(&digest);
+    ended.says("programs@cp-37").says("/usr/local/bin/kubelet").says(&digest);
     for name in HOSTS {
         machines.shell(name, "[ ! -e /usr/local/bin/kubelet ] && ! systemctl is-active -q kubelet && rm /usr/bin/curl");
     }
 }
 
 fn full_disk(machines: &Machines, desk: &Desk, plan: &Value) {
-    machines.shell("cp-31", "mount -t tmpfs -o size=20m tmpfs /usr/local/bin");
+    machines.shell("cp-37", "mount -t tmpfs -o size=20m tmpfs /usr/local/bin");
     let mut careless = plan.clone();
     careless["preflight"] = json!({ "ignore": ["disk-space"] });
     let file = write(desk, "full", &careless);
     let ended = desk.run_for(6, &["apply", &file]);
-    ended.says("programs@cp-31").says("No space left on device").says("free some space");
-    machines.shell("cp-31", "[ ! -e /usr/local/bin/kubelet ] && umount /usr/local/bin");
+    ended.says("programs@cp-37").says("No space left on device").says("free some space");
+    machines.shell("cp-37", "[ ! -e /usr/local/bin/kubelet ] && umount /usr/local/bin");
 }
 
 /// Hosts of a living cluster in a plan with another control plane: the CA is not theirs.

@@ -8,7 +8,7 @@ use super::plan_file::{plan, with_local_proxy, write};
 use super::slipway::{Desk, Ended};
 use super::snapshot::Snapshot;
 
-const HOSTS: [&str; 3] = ["cp-31", "cp-32", "cp-33"];
+const HOSTS: [&str; 3] = ["cp-34", "cp-35", "cp-36"];
 const ROLES: &[&str] = &["control-plane", "worker"];
 
 /// Empty hosts, a good plan for them, and how they were.
@@ -36,10 +36,10 @@ impl Scene {
 
     /// The same on hosts that a script broke; another script mends them.
     fn refuses_on_broken(&mut self, title: &str, scripts: [&str; 2], code: i32, says: &[&str], change: impl FnOnce(&mut Value)) {
-        self.machines.shell("cp-32", scripts[0]);
+        self.machines.shell("cp-35", scripts[0]);
         self.before = Snapshot::of(&self.machines, &HOSTS);
         self.refuses(title, code, says, change);
-        self.machines.shell("cp-32", scripts[1]);
+        self.machines.shell("cp-35", scripts[1]);
         self.before = Snapshot::of(&self.machines, &HOSTS);
     }
 }
@@ -59,17 +59,17 @@ fn bad_input_is_told_and_nothing_is_changed() {
     scene.refuses("overlapping networks, and a second problem at once", 3, &["overlap", "v1.20", "nodeMaskV4"], |plan| {
         plan["network"] = json!({ "podCidrs": ["10.244.0.0/16"], "serviceCidrs": ["10.244.128.0/20"], "nodeMaskV4": 8 });
     });
-    scene.refuses("a host that is not there", 5, &["host cp-32", "10.91.0.250", "nothing was changed"], |plan| {
+    scene.refuses("a host that is not there", 5, &["host cp-35", "10.91.0.250", "nothing was changed"], |plan| {
         plan["hosts"][1]["ssh"] = json!({ "address": "10.91.0.250" });
     });
-    let other_key = scene.machines.host_key("cp-33");
-    scene.refuses("a host with another key", 5, &["host cp-32", "host key"], |plan| {
+    let other_key = scene.machines.host_key("cp-36");
+    scene.refuses("a host with another key", 5, &["host cp-35", "host key"], |plan| {
         plan["hosts"][1]["ssh"] = json!({ "hostKey": other_key });
     });
-    scene.refuses("a user without sudo", 5, &["host cp-32", "sudo"], |plan| {
+    scene.refuses("a user without sudo", 5, &["host cp-35", "sudo"], |plan| {
         plan["hosts"][1]["ssh"] = json!({ "user": "nosudo" });
     });
-    scene.refuses("a key that opens nothing", 5, &["host cp-32", "Permission denied"], |plan| {
+    scene.refuses("a key that opens nothing", 5, &["host cp-35", "Permission denied"], |plan| {
         plan["hosts"][1]["ssh"] = json!({ "user": "nobody" });
     });
     scene.refuses("a program that is not on this machine", 9, &["/nowhere/kubelet"], |plan| {
@@ -81,21 +81,21 @@ fn bad_input_is_told_and_nothing_is_changed() {
         "a host without a command",
         ["mv /usr/sbin/conntrack /usr/sbin/conntrack.away", mend],
         4,
-        &["host cp-32", "missing commands: conntrack", "error[commands]"],
+        &["host cp-35", "missing commands: conntrack", "error[commands]"],
         |_| {},
     );
     scene.refuses_on_broken(
         "a host without the command that locks",
         ["mv /usr/bin/flock /usr/bin/flock.away", "mv /usr/bin/flock.away /usr/bin/flock"],
         4,
-        &["host cp-32", "flock"],
+        &["host cp-35", "flock"],
         |_| {},
     );
     scene.refuses_on_broken(
         "a full disk",
         ["mount -t tmpfs -o size=4m tmpfs /usr/local", "umount /usr/local"],
         4,
-        &["host cp-32", "error[disk-space]", "/usr/local"],
+        &["host cp-35", "error[disk-space]", "/usr/local"],
         |_| {},
     );
     scene.refuses_on_broken(
@@ -117,14 +117,14 @@ fn bad_input_is_told_and_nothing_is_changed() {
         "a host that carries another cluster",
         [traces, "rm -rf /etc/kubernetes"],
         4,
-        &["host cp-32 carries a cluster that slipway did not make", "/etc/kubernetes/pki/ca.crt"],
+        &["host cp-35 carries a cluster that slipway did not make", "/etc/kubernetes/pki/ca.crt"],
         |_| {},
     );
 
     scene.machines.step("one control plane away: no second CA");
-    scene.machines.power_off("cp-33");
+    scene.machines.power_off("cp-36");
     scene.before = Snapshot::of(&scene.machines, &HOSTS[..2]);
-    let ended = scene.refuses("one control plane is away", 5, &["host cp-33", "never makes a second CA"], |_| {});
+    let ended = scene.refuses("one control plane is away", 5, &["host cp-36", "never makes a second CA"], |_| {});
     assert!(ended.took.as_secs() < 60, "{ended}");
     for name in &HOSTS[..2] {
         scene.machines.shell(name, "[ ! -e /etc/kubernetes/pki ] && [ ! -e /var/lib/slipway ]");

@@ -23,10 +23,10 @@ pub fn nothing_is_left_to_do(desk: &Desk, plan: &str, hosts: usize) {
 #[test]
 #[ignore = "in the lab, with `cargo xtask test`"]
 fn a_single_node_becomes_what_was_reviewed() {
-    let machines = Machines::boot(&["cp-31"]);
+    let machines = Machines::boot(&["cp-39"]);
     let desk = Desk::new();
-    let file = write(&desk, "single", &plan(&machines, &[("cp-31", &["control-plane", "worker"])]));
-    let before = Snapshot::of(&machines, &["cp-31"]);
+    let file = write(&desk, "single", &plan(&machines, &[("cp-39", &["control-plane", "worker"])]));
+    let before = Snapshot::of(&machines, &["cp-39"]);
 
     machines.step("diff tells the same twice and changes nothing");
     let shown = desk.run_for(7, &["diff", &file, "--exit-code", "--output", "json"]);
@@ -47,20 +47,20 @@ fn a_single_node_becomes_what_was_reviewed() {
     eprintln!("{}", applied.out);
 
     machines.step("the node is ready");
-    let cluster = Cluster::of(&desk, &machines, &file, "cp-31");
-    cluster.nodes_are_ready(&["cp-31"]);
+    let cluster = Cluster::of(&desk, &machines, &file, "cp-39");
+    cluster.nodes_are_ready(&["cp-39"]);
     assert_eq!(cluster.kubectl(&["get", "--raw", "/readyz"]), "ok");
 
     machines.step("nothing is left to do");
     nothing_is_left_to_do(&desk, &file, 1);
 
     machines.step("the node comes back after a power cut, with its pods");
-    cluster.serve(&desk, "served", "cp-31");
+    cluster.serve(&desk, "served", "cp-39");
     cluster.pod_address("served");
-    machines.power_off("cp-31");
-    machines.power_on("cp-31");
+    machines.power_off("cp-39");
+    machines.power_on("cp-39");
     super::machines::eventually("the API is back", std::time::Duration::from_secs(120), || cluster.ask(&["get", "--raw", "/readyz"]));
-    cluster.wait_for_node("cp-31", "True", std::time::Duration::from_secs(120));
+    cluster.wait_for_node("cp-39", "True", std::time::Duration::from_secs(120));
     cluster.pod_address("served");
     nothing_is_left_to_do(&desk, &file, 1);
 }

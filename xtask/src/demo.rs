@@ -46,24 +46,55 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let applied = started.elapsed() - booted;
 
     let kubeconfig = lab::directory()?.join("demo.kubeconfig");
-    say(&format!("slipway kubeconfig {} --out {}", plan.display(), kubeconfig.display()));
-    run_command(Command::new(&slipway).arg("kubeconfig").arg(&plan).arg("--out").arg(&kubeconfig))?;
+    say(&format!(
+        "slipway kubeconfig {} --out {}",
+        plan.display(),
+        kubeconfig.display()
+    ));
+    run_command(
+        Command::new(&slipway)
+            .arg("kubeconfig")
+            .arg(&plan)
+            .arg("--out")
+            .arg(&kubeconfig),
+    )?;
 
     let kubectl = lab::program("kubectl")?;
     say("kubectl get nodes -o wide");
-    run_command(Command::new(&kubectl).arg("--kubeconfig").arg(&kubeconfig).args(["get", "nodes", "-o", "wide"]))?;
+    run_command(
+        Command::new(&kubectl)
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .args(["get", "nodes", "-o", "wide"]),
+    )?;
     say("kubectl get pods --all-namespaces");
-    run_command(Command::new(&kubectl).arg("--kubeconfig").arg(&kubeconfig).args(["get", "pods", "--all-namespaces"]))?;
+    run_command(
+        Command::new(&kubectl)
+            .arg("--kubeconfig")
+            .arg(&kubeconfig)
+            .args(["get", "pods", "--all-namespaces"]),
+    )?;
 
-    println!("\nFrom empty hosts to this cluster in {:.0} s.", applied.as_secs_f32());
+    println!(
+        "\nFrom empty hosts to this cluster in {:.0} s.",
+        applied.as_secs_f32()
+    );
     if arguments.down {
         lab::down(&hosts)?;
         return Ok(ExitCode::SUCCESS);
     }
     println!("Look around:");
-    println!("  {} --kubeconfig {} get all --all-namespaces", kubectl.display(), kubeconfig.display());
+    println!(
+        "  {} --kubeconfig {} get all --all-namespaces",
+        kubectl.display(),
+        kubeconfig.display()
+    );
     println!("  cargo xtask lab ssh cp-1");
-    println!("  {} apply {}      (again: nothing is left to do)", slipway.display(), plan.display());
+    println!(
+        "  {} apply {}      (again: nothing is left to do)",
+        slipway.display(),
+        plan.display()
+    );
     println!("Take it down:");
     println!("  cargo xtask lab down");
     Ok(ExitCode::SUCCESS)
@@ -76,7 +107,8 @@ fn plan() -> Result<PathBuf> {
     if usual.as_deref() == Some(cache.as_path()) {
         return Ok(PLAN.into());
     }
-    let text = fs::read_to_string(PLAN).explain(|| format!("cannot read {PLAN} (run it in the project's directory)"))?;
+    let text = fs::read_to_string(PLAN)
+        .explain(|| format!("cannot read {PLAN} (run it in the project's directory)"))?;
     let own = cache.join("demo.yaml");
     let text = text.replace(USUAL_CACHE, &cache.display().to_string());
     fs::write(&own, text).explain(|| format!("cannot write {}", own.display()))?;
@@ -87,7 +119,11 @@ fn plan() -> Result<PathBuf> {
 fn built_program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().explain(|| "cannot find this program".into())?;
     let program = own.parent().unwrap_or(Path::new(".")).join(name);
-    if program.exists() { Ok(program) } else { Err(Error::new(format!("{} is not there", program.display()))) }
+    if program.exists() {
+        Ok(program)
+    } else {
+        Err(Error::new(format!("{} is not there", program.display())))
+    }
 }
 
 fn say(line: &str) {
@@ -97,6 +133,12 @@ fn say(line: &str) {
 /// Runs a command with its output shown.
 fn run_command(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().explain(|| format!("cannot start {name}"))?;
-    if status.success() { Ok(()) } else { Err(Error::new(format!("{name} ended with {status}"))) }
+    let status = command
+        .status()
+        .explain(|| format!("cannot start {name}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Error::new(format!("{name} ended with {status}")))
+    }
 }

@@ -54,7 +54,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if root {
         lab::install_on_this_machine(PACKAGES)?;
     } else {
-        notes.push(format!("not root: nothing is installed; tests that miss one of {} skip a part", PACKAGES.join(", ")));
+        notes.push(format!(
+            "not root: nothing is installed; tests that miss one of {} skip a part",
+            PACKAGES.join(", ")
+        ));
     }
     let runner = runner(&mut notes);
     let mut count = Count::default();
@@ -82,20 +85,30 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         started.elapsed().as_secs() / 60,
         started.elapsed().as_secs() % 60
     );
-    Ok(if broken || count.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if broken || count.failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// cargo-nextest, installed if it is missing; else cargo's own.
 fn runner(notes: &mut Vec<String>) -> Runner {
     let there = || {
-        let version = Command::new("cargo").args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let version = Command::new("cargo")
+            .args(["nextest", "--version"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         version.is_ok_and(|status| status.success())
     };
     if there() {
         return Runner::Nextest;
     }
     eprintln!("test: installing cargo-nextest (once)");
-    let installed = Command::new("cargo").args(["install", "--locked", "cargo-nextest"]).status();
+    let installed = Command::new("cargo")
+        .args(["install", "--locked", "cargo-nextest"])
+        .status();
     if installed.is_ok_and(|status| status.success()) && there() {
         return Runner::Nextest;
     }
@@ -129,7 +142,9 @@ fn in_the_lab(runner: Runner, filters: &[String], count: &mut Count) -> Result<b
 fn end_to_end(runner: Runner, filters: &[String], count: &mut Count) -> Result<bool> {
     let own = std::env::current_exe().explain(|| "cannot find this program".into())?;
     let mut command = runner.command();
-    command.args(["--package", "slipway"]).env("SLIPWAY_LAB", own);
+    command
+        .args(["--package", "slipway"])
+        .env("SLIPWAY_LAB", own);
     for target in targets(is_of_lab)? {
         command.args(["--test", &target]);
     }
@@ -150,12 +165,22 @@ fn is_of_lab(target: &str) -> bool {
 
 /// The targets of `tests/` as Cargo finds them: files, and directories with a `main.rs`.
 fn targets(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    let entries = fs::read_dir("tests").explain(|| "cannot list tests/ (run it in the project's directory)".into())?;
+    let entries = fs::read_dir("tests")
+        .explain(|| "cannot list tests/ (run it in the project's directory)".into())?;
     let target = |path: PathBuf| {
-        let found = path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists();
-        found.then(|| path.file_stem().map(|name| name.to_string_lossy().into_owned())).flatten()
+        let found = path.extension().is_some_and(|extension| extension == "rs")
+            || path.join("main.rs").exists();
+        found
+            .then(|| {
+                path.file_stem()
+                    .map(|name| name.to_string_lossy().into_owned())
+            })
+            .flatten()
     };
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| target(entry.path())).collect();
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| target(entry.path()))
+        .collect();
     names.retain(|name| wanted(name));
     names.sort();
     Ok(names)
@@ -172,7 +197,13 @@ impl Runner {
     }
 
     /// Runs tests, shows what they write, and adds up what their summaries say.
-    fn run(self, mut command: Command, filters: &[String], options: &[&str], count: &mut Count) -> Result<bool> {
+    fn run(
+        self,
+        mut command: Command,
+        filters: &[String],
+        options: &[&str],
+        count: &mut Count,
+    ) -> Result<bool> {
         if self == Self::Cargo {
             command.arg("--");
         }
@@ -183,9 +214,21 @@ impl Runner {
             Self::Cargo => command.stdout(Stdio::piped()),
         };
         let mut child = command.spawn().explain(|| "cannot start cargo".into())?;
-        let output = child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Read>);
-        let output = output.or_else(|| child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Read>));
-        for line in output.into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n').map_while(std::io::Result::ok)) {
+        let output = child
+            .stderr
+            .take()
+            .map(|pipe| Box::new(pipe) as Box<dyn Read>);
+        let output = output.or_else(|| {
+            child
+                .stdout
+                .take()
+                .map(|pipe| Box::new(pipe) as Box<dyn Read>)
+        });
+        for line in output.into_iter().flat_map(|pipe| {
+            BufReader::new(pipe)
+                .split(b'\n')
+                .map_while(std::io::Result::ok)
+        }) {
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
             count.add(&line);
@@ -200,7 +243,10 @@ impl Count {
     /// `test result: ok. 2 passed; 1 failed; 4 ignored; …` (cargo). Other lines add nothing.
     fn add(&mut self, line: &str) {
         let line = line.trim_start();
-        let numbers = match (line.strip_prefix("Summary"), line.strip_prefix("test result: ")) {
+        let numbers = match (
+            line.strip_prefix("Summary"),
+            line.strip_prefix("test result: "),
+        ) {
             (Some(rest), _) => rest.split_once("run: ").map(|(_, numbers)| numbers),
             (_, Some(rest)) => rest.split_once(". ").map(|(_, numbers)| numbers),
             _ => None,
@@ -208,7 +254,9 @@ impl Count {
         for part in numbers.unwrap_or_default().split(['(', ')', ',', ';']) {
             let mut words = part.split_whitespace();
             let number = words.next().and_then(|number| number.parse::<usize>().ok());
-            let (Some(number), Some(what)) = (number, words.next()) else { continue };
+            let (Some(number), Some(what)) = (number, words.next()) else {
+                continue;
+            };
             match what {
                 "passed" => self.passed += number,
                 // nextest tells those that took too long apart.
@@ -232,9 +280,22 @@ mod tests {
 
     #[test]
     fn summaries_of_both_runners_are_understood() {
-        assert_eq!(count_of("     Summary [   1.2s] 3 tests run: 2 passed, 1 failed, 4 skipped"), (2, 1, 4));
-        assert_eq!(count_of("     Summary [   9.0s] 5/7 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 0 skipped"), (3, 2, 0));
-        assert_eq!(count_of("test result: ok. 2 passed; 0 failed; 4 ignored; 0 measured; 1 filtered out; finished in 0.1s"), (2, 0, 4));
+        assert_eq!(
+            count_of("     Summary [   1.2s] 3 tests run: 2 passed, 1 failed, 4 skipped"),
+            (2, 1, 4)
+        );
+        assert_eq!(
+            count_of(
+                "     Summary [   9.0s] 5/7 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 0 skipped"
+            ),
+            (3, 2, 0)
+        );
+        assert_eq!(
+            count_of(
+                "test result: ok. 2 passed; 0 failed; 4 ignored; 0 measured; 1 filtered out; finished in 0.1s"
+            ),
+            (2, 0, 4)
+        );
         assert_eq!(count_of("the Summary of 3 tests run: 2 passed"), (0, 0, 0));
     }
 }
