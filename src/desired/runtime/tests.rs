@@ -133,6 +133,6 @@ fn containerd_restarts_for_its_configuration_and_programs_but_not_for_mirrors() 
     assert_eq!(mirrored.1, stamp);
     assert_ne!(unit("runtime: {cgroupDriver: cgroupfs}").unwrap().1, stamp);
     let brought = unit("binaries: {containerd: {upload: c}, runc: preinstalled}").unwrap();
-    assert_eq!(brought.0, [CONFIGURATION_FILE, "/usr/local/bin/containerd"]);
+    assert_eq!(brought.0, [CONFIGURATION_FILE, UNIT_FILE, "/usr/local/bin/containerd"]);
     assert_eq!(unit("runtime: {managed: false}"), None);
 }
