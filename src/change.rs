@@ -64,6 +64,8 @@ pub enum Reason {
         #[serde(serialize_with = "as_texts")]
         changed: Vec<RemotePath>,
     },
+    /// It was otherwise before slipway, and shall be so again.
+    Before,
     /// The API did not answer, so nothing is known; it is applied when it does.
     Unseen,
     /// The API's object differs in these fields.
@@ -100,6 +102,7 @@ impl fmt::Display for Reason {
                 let names: Vec<&str> = changed.iter().map(RemotePath::file_name).collect();
                 write!(f, "restart: {} changed", names.join(", "))
             }
+            Self::Before => f.write_str("as before slipway"),
             Self::Unseen => f.write_str("not seen: the API does not answer now"),
             Self::Fields { changed, drift } => {
                 if *drift {

@@ -15,6 +15,8 @@ mod graph;
 mod kubeconfig;
 mod planning;
 mod render;
+mod reset;
+mod running;
 mod sessions;
 
 /// Creates and keeps Kubernetes clusters over SSH from one plan file.
@@ -35,6 +37,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make the hosts and the cluster what the plan file says
     Apply(apply::Arguments),
+    /// Take hosts back to what they were before slipway
+    Reset(reset::Arguments),
     /// Draw the graph of steps
     Graph(graph::Arguments),
     /// Write or merge an admin kubeconfig
@@ -89,6 +93,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Render(arguments) => render::run(&arguments),
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
+        Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {

@@ -28,6 +28,7 @@ pub mod release;
 pub mod report;
 pub mod request;
 pub mod standing;
+pub mod teardown;
 pub mod template;
 pub mod transport;
 pub mod trust;

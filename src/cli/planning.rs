@@ -86,7 +86,7 @@ pub(super) async fn plan<T: Transport + 'static>(
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    let (facts, absent) = probe(&plan, &transport, &options).await?;
+    let (facts, absent) = probe(&plan, &transport, options.lock.clone()).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.selection)?;
     let warnings = check(&plan, &facts, standing.stage, options.now)?;
@@ -114,7 +114,7 @@ pub(super) async fn plan<T: Transport + 'static>(
 }
 
 /// Credentials as TLS settings.
-fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
+pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     Tls::Mutual {
         authority: credentials.ca_pem.clone(),
         certificate: credentials.certificate_pem.clone(),
@@ -123,11 +123,12 @@ fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     }
 }
 
-type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
+/// What was seen, and the hosts that could not be.
+pub(super) type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
 
 /// Looks at every host, in parallel. A host whose lock is taken ends the run.
-async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, options: &Options<'_>) -> Result<Probed, Failure> {
-    let request = request::probe(plan, options.lock.clone());
+pub(super) async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, lock: Option<String>) -> Result<Probed, Failure> {
+    let request = request::probe(plan, lock);
     let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(&plan.hosts)
         .map(|host| {
             let request = &request;
@@ -201,14 +202,14 @@ fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage, now: Time
     Ok(findings)
 }
 
-fn read_local_files(plan: &Plan, systems: &BTreeMap<HostName, System>) -> Result<LocalFiles, Failure> {
+pub(super) fn read_local_files(plan: &Plan, systems: &BTreeMap<HostName, System>) -> Result<LocalFiles, Failure> {
     let architectures: BTreeSet<String> = systems.values().map(|system| system.architecture.clone()).collect();
     let architectures: Vec<String> = architectures.into_iter().collect();
     local_files::read(plan, &architectures).map_err(|error| Failure::from_error(Kind::LocalFile, &error))
 }
 
 /// Which keys and certificates there shall be; CA keys are fetched only if something is to be signed.
-async fn material<T: Transport>(
+pub(super) async fn material<T: Transport>(
     plan: &Plan,
     facts: &BTreeMap<HostName, Facts>,
     standing: &Standing,
@@ -298,7 +299,7 @@ async fn cluster_steps<T: Transport + 'static>(
 }
 
 /// All reasons to refuse as one failure.
-fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
+pub(super) fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut failure = Failure::new(Kind::Refused, lines.join("\nerror: "));
     for problem in problems {

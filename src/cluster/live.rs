@@ -12,9 +12,12 @@ use kube::discovery::{self, Scope};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::departure;
+use super::etcd::Etcd;
 use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use super::wire::{self, Tls, describe};
 use super::{Cluster, ClusterError, marks};
+use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::graph::Gate;
@@ -27,7 +30,7 @@ pub const FIELD_MANAGER: &str = "slipway";
 /// How often a condition is asked.
 const POLL: Duration = Duration::from_millis(250);
 /// How long one question may take.
-const QUESTION: Duration = Duration::from_secs(10);
+pub(super) const QUESTION: Duration = Duration::from_secs(10);
 
 /// The cluster over SSH.
 pub struct LiveCluster<T> {
@@ -80,6 +83,22 @@ impl<T: Transport + 'static> LiveCluster<T> {
             }
         }
         Err(ClusterError::plain(format!("no API server answers ({})", reasons.join("; "))))
+    }
+
+    /// A host leaves: this cluster knows only the hosts that stay.
+    async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
+        match departure {
+            Departure::Member { peer_url, .. } => {
+                let Some(tls) = &self.etcd else { return Ok(()) };
+                let mut members = Vec::new();
+                for host in self.plan.etcd_hosts() {
+                    let client = self.loopback_client(&host.name, 2379, tls).map_err(ClusterError::plain)?;
+                    members.push((host.name.clone(), Etcd::new(client)));
+                }
+                departure::remove_member(&members, peer_url).await
+            }
+            Departure::Node { host } => departure::delete_node(&self.client().await?, host).await,
+        }
     }
 
     fn forget_client(&self) {
@@ -319,6 +338,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
                     Ok(client) => marks::apply(&client, wanted).await,
                     Err(error) => Err(error),
                 },
+                Artifact::Departed(departure) => self.depart(departure).await,
                 _ => Ok(()),
             };
             match result {
@@ -361,6 +381,14 @@ pub(super) async fn ask(client: &kube::Client, path: &str) -> Result<String, Str
     match timeout(QUESTION, client.request_text(request)).await {
         Ok(answer) => answer.map_err(|error| describe(&error)),
         Err(_) => Err("no answer within 10 s".to_owned()),
+    }
+}
+
+/// One request; the answer's text.
+pub(super) async fn ask_with(client: &kube::Client, request: http::Request<Vec<u8>>) -> Result<String, kube::Error> {
+    match timeout(QUESTION, client.request_text(request)).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
     }
 }
 
