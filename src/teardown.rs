@@ -236,12 +236,8 @@ pub fn host_changes(plan: &Plan, state: &State, origin: &Origin) -> Vec<Change> 
     list.gone(Undone::Mounts);
     let images = records.iter().filter_map(|record| if let Record::Image { name } = record { Some(name.clone()) } else { None });
     list.gone(Undone::Images { names: images.collect() });
-    for record in &records {
-        if let Record::Unit { name, new: true } = record
-            && name != KUBELET
-        {
-            list.gone(Undone::Stopped { unit: name.clone() });
-        }
+    for (name, _) in units(&records).filter(|(name, new)| *new && *name != KUBELET) {
+        list.gone(Undone::Stopped { unit: name.to_owned() });
     }
     let unit = RemotePath::fixed(&format!("/etc/systemd/system/{ROUTES_UNIT}"));
     for route in state.text(&unit).unwrap_or_default().lines().filter_map(route) {
@@ -251,18 +247,34 @@ pub fn host_changes(plan: &Plan, state: &State, origin: &Origin) -> Vec<Change> 
     let foreign = matches!(origin, Origin::Foreign(_));
     list.gone(Undone::Kubernetes { foreign, etcd: plan.etcd.data_directory.clone() });
     list.paths(&records);
+    for (name, new) in units(&records) {
+        list.push(Undone::Unit { name: name.to_owned() }, new);
+    }
     for record in &records {
         match record {
-            Record::Unit { name, new } => list.push(Undone::Unit { name: name.clone() }, *new),
             Record::Sysctl { key } => list.push(Undone::Sysctl { key: key.clone() }, false),
             Record::Module { name } => list.gone(Undone::Module { name: name.clone() }),
             Record::Swap => list.push(Undone::Swap, false),
-            Record::Path { .. } | Record::Image { .. } => {}
+            Record::Path { .. } | Record::Unit { .. } | Record::Image { .. } => {}
         }
     }
     list.push(Undone::Surroundings, false);
     list.gone(Undone::Records);
     list.0
+}
+
+/// Units, and whether they came with slipway: a unit's file is written before the unit is looked at,
+/// so the file's record counts too.
+fn units(records: &[Record]) -> impl Iterator<Item = (&str, bool)> {
+    let came = |unit: &str| {
+        records.iter().any(|record| {
+            matches!(record, Record::Path { path, new: true, .. } if path.as_str() == format!("/etc/systemd/system/{unit}"))
+        })
+    };
+    records.iter().filter_map(move |record| match record {
+        Record::Unit { name, new } => Some((name.as_str(), *new || came(name))),
+        _ => None,
+    })
 }
 
 /// Changes as they are gathered.

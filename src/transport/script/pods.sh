@@ -138,7 +138,7 @@ remove_own() {
 remove_data() {
   empty /var/lib/kubelet
   # Only what etcd itself makes: the directory is a choice of the plan.
-  rm -rf --one-file-system "${ROOT:?no root}$1/member" 2>/dev/null || fail "cannot remove $1/member"
+  rm -rf --one-file-system "$ROOT$1/member" || fail "cannot remove $1/member"
   for name in admin super-admin kubelet bootstrap-kubelet controller-manager scheduler; do
     remove_own "/etc/kubernetes/$name.conf" "$2"
   done

@@ -38,9 +38,7 @@ note_surroundings() {
     done
     for parameter in $kubernetes_parameters; do
       if [ -r "$ROOT/proc/sys/$parameter" ]; then
-        is=
-        IFS= read -r is <"$ROOT/proc/sys/$parameter" || :
-        printf 'parameter=%s=%s\n' "$parameter" "$is"
+        printf 'parameter=%s=%s\n' "$parameter" "$(cat "$ROOT/proc/sys/$parameter")"
       fi
     done
     if ! command -v ctr >/dev/null; then

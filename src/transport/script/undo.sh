@@ -85,12 +85,23 @@ undo_swap() {
   rm -f "$record"
 }
 
+# is_new UNIT: whether there was none before slipway. Its unit's record may say otherwise: the file of
+# a unit is written before the unit is looked at.
+is_new() {
+  for directory in /usr/lib/systemd/system /lib/systemd/system /usr/local/lib/systemd/system /run/systemd/system; do
+    if [ -e "$ROOT$directory/$1" ]; then return 1; fi
+  done
+  read_record "/etc/systemd/system/$1"
+  if [ "$before" = absent ]; then return 0; fi
+  read_record "unit:$1"
+  case $before in absent*) return 0 ;; *) return 1 ;; esac
+}
+
 # stop_unit NAME: stopped; and no longer started at boot if there was none before.
 stop_unit() {
-  read_record "unit:$1"
   if systemctl cat -- "$1" >/dev/null 2>&1; then
     systemctl stop -- "$1" || fail "cannot stop $1"
-    case $before in absent*) systemctl disable --quiet -- "$1" 2>/dev/null || : ;; esac
+    if is_new "$1"; then systemctl disable --quiet -- "$1" 2>/dev/null || :; fi
   fi
 }
 
@@ -99,11 +110,16 @@ undo_unit() {
   read_record "unit:$1"
   if [ ! -e "$record" ]; then return 0; fi
   systemctl daemon-reload || fail 'systemctl daemon-reload failed'
+  # Its file is gone with its own record, so there is none now if there was none before.
+  if ! systemctl cat -- "$1" >/dev/null 2>&1; then
+    before='absent inactive'
+    systemctl stop -- "$1" 2>/dev/null || :
+    for link in "$ROOT"/etc/systemd/system/*.wants/"$1"; do
+      if [ -L "$link" ] && [ ! -e "$link" ]; then rm -f "$link"; fi
+    done
+    systemctl reset-failed -- "$1" 2>/dev/null || :
+  fi
   case ${before% *} in
-    absent)
-      systemctl disable --quiet -- "$1" 2>/dev/null || :
-      systemctl reset-failed -- "$1" 2>/dev/null || :
-      ;;
     enabled) systemctl enable --quiet -- "$1" || fail "cannot enable $1" ;;
     disabled) systemctl disable --quiet -- "$1" || fail "cannot disable $1" ;;
     masked) systemctl mask --quiet -- "$1" || fail "cannot mask $1" ;;
@@ -171,9 +187,7 @@ undo_surroundings() {
   while IFS= read -r line; do
     file=$ROOT/proc/sys/${line%%=*}
     if [ -w "$file" ]; then
-      is=
-      IFS= read -r is <"$file" || :
-      if [ "$is" != "${line#*=}" ]; then
+      if [ "$(cat "$file")" != "${line#*=}" ]; then
         # Some belong to the machine and are closed to a container: nobody changed them from here.
         (printf '%s\n' "${line#*=}" >"$file") 2>/dev/null || :
       fi
