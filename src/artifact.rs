@@ -214,7 +214,7 @@ pub enum Artifact {
         names: Vec<String>,
         /// The archive.
         archive: PathBuf,
-        /// The archive's digest.
+        /// A digest that changes with the archive's content (of its table of contents).
         digest: Digest,
     },
     /// An image in the runtime, pulled by the host.

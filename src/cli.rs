@@ -18,6 +18,9 @@ mod render;
 mod reset;
 mod running;
 mod sessions;
+mod status;
+mod survey;
+mod token;
 
 /// Creates and keeps Kubernetes clusters over SSH from one plan file.
 #[derive(Debug, Parser)]
@@ -41,6 +44,10 @@ enum Command {
     Reset(reset::Arguments),
     /// Draw the graph of steps
     Graph(graph::Arguments),
+    /// Show hosts, versions, component health, etcd members and certificate expiry
+    Status(status::Arguments),
+    /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
+    Token(token::Arguments),
     /// Write or merge an admin kubeconfig
     Kubeconfig(kubeconfig::Arguments),
     /// Print the JSON Schema of the plan file
@@ -95,6 +102,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
+        Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
+        Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {
             println!("{:#}", crate::plan::schema::json_schema());

@@ -11,6 +11,8 @@ pub mod departure;
 pub mod etcd;
 pub mod live;
 pub mod marks;
+pub mod quorum;
+pub mod tokens;
 pub mod wire;
 
 /// Why the cluster could not be asked or changed.

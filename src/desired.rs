@@ -10,9 +10,10 @@ use serde_json::Value;
 use crate::artifact::Artifact;
 use crate::facts::System;
 use crate::graph::Gate;
+use crate::graph::waves::is_disruptive;
 use crate::names::{Digest, HostName};
 use crate::patch::PatchError;
-use crate::phase::{Phase, RULES};
+use crate::phase::{Phase, RULES, Stage};
 use crate::plan::{Cni, Host, Plan};
 use crate::release::Release;
 use crate::trust::refresh::{ExternalEtcdFiles, HostMaterial, Material};
@@ -130,6 +131,23 @@ pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, local: &LocalFiles)
         }
         _ => Vec::new(),
     }
+}
+
+/// What must hold before a step changes anything: in a living cluster the others carry on while
+/// this host's etcd member or API server is down.
+#[must_use]
+pub fn preconditions(phase: Phase, plan: &Plan, host: &Host, stage: Stage) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    if stage == Stage::Fresh || !is_disruptive(phase) {
+        return gates;
+    }
+    if plan.has_etcd(host) && plan.etcd_hosts().count() > 1 {
+        gates.push(Gate::QuorumWithout(host.name.clone()));
+    }
+    if host.is_control_plane() && plan.control_planes().count() > 1 {
+        gates.push(Gate::ApiServersWithout(host.name.clone()));
+    }
+    gates
 }
 
 /// What was read from files of the operator's machine that the plan names.

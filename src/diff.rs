@@ -122,3 +122,6 @@ fn unit_difference(
     }
     (!found.enabled.starts_with("enabled")).then_some(Reason::Disabled)
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,7 +42,7 @@ pub struct Execution<'a, T, C, B> {
 /// What a running step tells.
 enum Progress {
     Done { index: usize },
-    Waiting,
+    Waiting { gates: Vec<String> },
 }
 
 /// Carries the graph out. `on_event` hears everything in order. Returns when nothing runs any
@@ -161,9 +161,7 @@ impl<E: FnMut(&Event)> Run<'_, E> {
                 let Some(change) = step.changes.get(*index) else { return };
                 Event::ChangeDone { step: id, done: index + 1, of: step.changes.len(), artifact: change.artifact.id() }
             }
-            Progress::Waiting => {
-                Event::Waiting { step: id, gates: step.gates.iter().map(ToString::to_string).collect() }
-            }
+            Progress::Waiting { gates } => Event::Waiting { step: id, gates: gates.clone() },
         };
         self.tell(event);
     }

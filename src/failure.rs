@@ -42,7 +42,7 @@ Exit codes:
   7    there are differences (diff --exit-code)
   8    not the reviewed change set (--expect), or not confirmed
   9    a local file cannot be read or written
-  10   the cluster does not answer
+  10   the cluster does not answer, or is not healthy (status)
   130  interrupted";
 
 /// A run that did not end well.
@@ -105,5 +105,48 @@ impl fmt::Display for Failure {
             write!(f, "\nhint: {hint}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_documented_code_of_its_own() {
+        let kinds = [
+            Kind::Bug,
+            Kind::Plan,
+            Kind::Refused,
+            Kind::Unreachable,
+            Kind::Steps,
+            Kind::Differences,
+            Kind::NotConfirmed,
+            Kind::LocalFile,
+            Kind::Cluster,
+            Kind::Interrupted,
+        ];
+        let documented: Vec<u8> =
+            EXIT_CODES.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+        // 0 is no failure, 2 is clap's.
+        let codes: Vec<u8> = [0, 2].into_iter().chain(kinds.map(|kind| kind as u8)).collect();
+        let sorted = |mut codes: Vec<u8>| {
+            codes.sort_unstable();
+            codes
+        };
+        assert_eq!(sorted(codes), documented);
+        assert_eq!(Failure::shown(Kind::Differences).exit_code(), ExitCode::from(7));
+    }
+
+    #[test]
+    fn causes_and_hints_are_lines_of_their_own() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read plan.yaml")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("disk on fire"));
+        let failure = Failure::from_error(Kind::LocalFile, &error).hint("put it out").hint("run again");
+        let expected = "error: cannot read plan.yaml\ncaused by: disk on fire\nhint: put it out\nhint: run again";
+        assert_eq!(failure.to_string(), expected);
+        assert_eq!(Failure::shown(Kind::Bug).to_string(), "");
     }
 }

@@ -32,13 +32,15 @@ use waves::Waves;
 pub struct Step {
     /// Its name.
     pub id: StepId,
+    /// What must hold before its first change; not asked if there is none.
+    pub before: Vec<Gate>,
     /// What it does, in order.
     pub changes: Vec<Change>,
     /// What it then waits for.
     pub gates: Vec<Gate>,
 }
 
-/// A condition that a step waits for after its changes, asked by the engine through the
+/// A condition that a step waits for before or after its changes, asked by the engine through the
 /// SSH connection.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gate {
@@ -63,6 +65,10 @@ pub enum Gate {
         /// Its name.
         name: String,
     },
+    /// etcd keeps its quorum while the member on that host is down.
+    QuorumWithout(HostName),
+    /// Another API server is ready while the one on that host is not.
+    ApiServersWithout(HostName),
 }
 
 impl fmt::Display for Gate {
@@ -76,6 +82,8 @@ impl fmt::Display for Gate {
             Self::NodeRegistered(host) => write!(f, "registration of node {host}"),
             Self::NodeReady(host) => write!(f, "node {host} to be ready"),
             Self::RolledOut { kind, namespace, name } => write!(f, "roll-out of {kind} {namespace}/{name}"),
+            Self::QuorumWithout(host) => write!(f, "an etcd quorum without {host}"),
+            Self::ApiServersWithout(host) => write!(f, "an API server besides the one on {host}"),
         }
     }
 }
@@ -84,7 +92,7 @@ impl Step {
     /// A step that does nothing.
     #[must_use]
     pub fn empty(id: StepId) -> Self {
-        Self { id, changes: Vec::new(), gates: Vec::new() }
+        Self { id, before: Vec::new(), changes: Vec::new(), gates: Vec::new() }
     }
 
     /// Whether it sends files of the operator's machine that may be big.

@@ -189,3 +189,104 @@ fn fetch(address: &str, wanted: Digest) -> Result<String, LocalFileError> {
     }
     String::from_utf8(output.stdout).map_err(|_| failed("it is not text".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(entries: &[(&str, &str)]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut archive = tar::Builder::new(file.reopen().unwrap());
+        for (name, text) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap();
+        file
+    }
+
+    fn names(entries: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let file = archive(entries);
+        let named = |error: LocalFileError| error.to_string().replace(&file.path().display().to_string(), "FILE");
+        inspect_archive(file.path()).map(|content| content.names).map_err(named)
+    }
+
+    const DOCKER: &str = r#"[{"RepoTags": ["a:1", "b:1"]}, {"RepoTags": null}, {"RepoTags": ["c:2"]}]"#;
+    const OCI: &str = r#"{"manifests": [{"annotations": {"io.containerd.image.name": "x:1", "org.opencontainers.image.ref.name": "1"}}, {"digest": "sha256:0"}]}"#;
+
+    #[test]
+    fn both_kinds_of_image_archive_tell_their_names() {
+        assert_eq!(names(&[("layer.tar", "x"), ("manifest.json", DOCKER)]).unwrap(), ["a:1", "b:1", "c:2"]);
+        assert_eq!(names(&[("oci-layout", "{}"), ("index.json", OCI)]).unwrap(), ["x:1"]);
+        // `docker save` writes both since it became OCI; its own table has the names.
+        assert_eq!(names(&[("index.json", OCI), ("manifest.json", DOCKER)]).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_table_of_contents() {
+        let digest = |entries: &[(&str, &str)]| inspect_archive(archive(entries).path()).unwrap().digest;
+        let first = digest(&[("a", "1"), ("manifest.json", DOCKER)]);
+        assert_eq!(first, digest(&[("manifest.json", DOCKER)]));
+        assert_ne!(first, digest(&[("manifest.json", r#"[{"RepoTags": ["a:1"], "Layers": ["other"]}]"#)]));
+    }
+
+    #[test]
+    fn what_is_no_image_archive_is_refused_with_the_reason() {
+        let rows: [(&[(&str, &str)], &str); 4] = [
+            (&[("a", "1")], "it has neither manifest.json nor index.json"),
+            (&[("manifest.json", "[{}]")], "no image in it has a name"),
+            (&[("index.json", r#"{"manifests": [{}]}"#)], "no image in it has a name"),
+            (&[("manifest.json", "{")], "EOF while parsing an object at line 1 column 1"),
+        ];
+        for (entries, reason) in rows {
+            assert_eq!(names(entries).unwrap_err(), format!("FILE is not an image archive: {reason}"));
+        }
+        let compressed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(compressed.path(), [0x1f, 0x8b, 8, 0, 0, 0, 0, 0].repeat(200)).unwrap();
+        assert!(inspect_archive(compressed.path()).unwrap_err().to_string().contains("compressed archives must be unpacked"));
+        let missing = inspect_archive(Path::new("/nonexistent/x.tar")).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read /nonexistent/x.tar");
+    }
+
+    fn manifest(text: &str) -> Result<Vec<Value>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read_manifest(&ManifestSource::File(file.path().to_owned())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn manifests_are_read_in_order_and_lists_are_opened() {
+        let text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: b}}\n- {apiVersion: v1, kind: Secret, metadata: {name: c}}\n";
+        let names: Vec<String> =
+            manifest(text).unwrap().iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        // An object of its own may have a field `items`.
+        let own = manifest("{apiVersion: example.test/v1, kind: Menu, metadata: {name: m}, items: [1]}").unwrap();
+        assert_eq!(own[0]["kind"], "Menu");
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["a: 1", "{apiVersion: v1, kind: Pod}", "{kind: Pod, metadata: {name: a}}", "{apiVersion: v1, metadata: {name: a}}", "a: [", "<html>"] {
+            let error = manifest(text).unwrap_err();
+            assert!(error.contains("is not a file of Kubernetes objects"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_files_of_architectures_that_exist_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("kubelet-amd64"), "program").unwrap();
+        let text = format!(
+            "version: 1\nkubernetes: {{version: v1.34.2}}\nbinaries: {{kubelet: {{upload: '{}/kubelet-{{arch}}'}}}}\nhosts: [{{name: a, address: 192.0.2.1, roles: [worker]}}]\n",
+            directory.path().display()
+        );
+        let plan: Plan = yaml::read(&text).unwrap();
+        let files = read(&plan, &["amd64".into()]).unwrap();
+        assert_eq!(files.digests.into_values().collect::<Vec<_>>(), [Digest::of("program")]);
+        let error = read(&plan, &["amd64".into(), "arm64".into()]).unwrap_err();
+        assert!(error.to_string().ends_with("kubelet-arm64"), "{error}");
+    }
+}

@@ -4,7 +4,6 @@
 //! `validate`, so nothing later has to doubt it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{ClusterName, Digest, HostName, KubernetesVersion, RemotePath, Span};
 
 pub mod arguments;
+mod defaults;
 pub mod field;
 pub mod hosts;
 pub mod load;
@@ -23,12 +23,14 @@ pub mod local_files;
 pub mod problem;
 pub mod report;
 pub mod schema;
+pub mod software;
 pub mod structure;
 pub mod suggestion;
 pub mod validate;
 
 pub use arguments::ArgumentValues;
 pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
+pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
 
 /// A free-form document (part of a component's own configuration), kept in the order written.
 pub type Document = serde_json::Map<String, serde_json::Value>;
@@ -41,7 +43,7 @@ pub struct Plan {
     #[schemars(range(min = 1, max = 1))]
     pub version: u32,
     /// The cluster's name, in kubeconfigs and in the controller manager's `--cluster-name`.
-    #[serde(default = "default_name")]
+    #[serde(default = "defaults::name")]
     pub name: ClusterName,
     /// Which Kubernetes.
     pub kubernetes: Kubernetes,
@@ -129,7 +131,7 @@ pub enum Endpoint {
         /// A DNS name or an IP address.
         address: String,
         /// The port clients use.
-        #[serde(default = "default_api_port")]
+        #[serde(default = "defaults::api_port")]
         port: u16,
     },
     /// Every host without an API server runs a small proxy (haproxy, a static pod) on its
@@ -137,10 +139,10 @@ pub enum Endpoint {
     #[serde(rename_all = "camelCase")]
     LocalProxy {
         /// The port of the proxy, and so of the API servers.
-        #[serde(default = "default_api_port")]
+        #[serde(default = "defaults::api_port")]
         port: u16,
         /// The haproxy image.
-        #[serde(default = "default_proxy_image")]
+        #[serde(default = "defaults::proxy_image")]
         image: String,
     },
 }
@@ -150,21 +152,21 @@ pub enum Endpoint {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Network {
     /// Pod networks: one, or one IPv4 and one IPv6 for dual stack.
-    #[serde(default = "default_pod_cidrs")]
+    #[serde(default = "defaults::pod_cidrs")]
     #[schemars(with = "Vec<schema::NetworkText>")]
     pub pod_cidrs: Vec<IpNet>,
     /// Service networks: one, or one IPv4 and one IPv6 for dual stack, in the order of `podCidrs`.
-    #[serde(default = "default_service_cidrs")]
+    #[serde(default = "defaults::service_cidrs")]
     #[schemars(with = "Vec<schema::NetworkText>")]
     pub service_cidrs: Vec<IpNet>,
     /// The cluster's DNS domain.
-    #[serde(default = "default_dns_domain")]
+    #[serde(default = "defaults::dns_domain")]
     pub dns_domain: String,
     /// Prefix length of each node's share of the IPv4 pod network.
-    #[serde(default = "default_node_mask_v4")]
+    #[serde(default = "defaults::node_mask_v4")]
     pub node_mask_v4: u8,
     /// Prefix length of each node's share of the IPv6 pod network.
-    #[serde(default = "default_node_mask_v6")]
+    #[serde(default = "defaults::node_mask_v6")]
     pub node_mask_v6: u8,
     /// What connects the pods.
     #[serde(default)]
@@ -187,10 +189,10 @@ pub enum Cni {
     #[serde(rename_all = "camelCase")]
     Flannel {
         /// The flannel image.
-        #[serde(default = "default_flannel_image")]
+        #[serde(default = "defaults::flannel_image")]
         image: String,
         /// The image that holds flannel's CNI plugin.
-        #[serde(default = "default_flannel_plugin_image")]
+        #[serde(default = "defaults::flannel_plugin_image")]
         plugin_image: String,
         /// How packets travel between nodes.
         #[serde(default)]
@@ -238,7 +240,7 @@ pub enum ManifestSource {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KubeProxy {
     /// Whether slipway sets it up. Turn it off for a CNI that replaces it.
-    #[serde(default = "yes")]
+    #[serde(default = "defaults::yes")]
     pub enabled: bool,
     /// How it programs the kernel; left out, kube-proxy's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,10 +267,10 @@ pub enum KubeProxyMode {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CoreDns {
     /// Whether slipway sets it up.
-    #[serde(default = "yes")]
+    #[serde(default = "defaults::yes")]
     pub enabled: bool,
     /// How many pods.
-    #[serde(default = "default_dns_replicas")]
+    #[serde(default = "defaults::dns_replicas")]
     pub replicas: u32,
     /// The image; left out, the one of that Kubernetes version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,7 +288,7 @@ pub struct Etcd {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalEtcd>,
     /// Where members keep their data.
-    #[serde(default = "default_etcd_directory")]
+    #[serde(default = "defaults::etcd_directory")]
     pub data_directory: RemotePath,
     /// The image; left out, the one of that Kubernetes version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -325,13 +327,13 @@ pub struct Pki {
     #[serde(default)]
     pub algorithm: KeyAlgorithm,
     /// How long leaf certificates are valid.
-    #[serde(default = "default_validity")]
+    #[serde(default = "defaults::validity")]
     pub validity: Span,
     /// How long CA certificates are valid.
-    #[serde(default = "default_ca_validity")]
+    #[serde(default = "defaults::ca_validity")]
     pub ca_validity: Span,
     /// A leaf certificate with less time left than this is made anew by the next `apply`.
-    #[serde(default = "default_renew_before")]
+    #[serde(default = "defaults::renew_before")]
     pub renew_before: Span,
     /// More names and addresses in the API servers' certificates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -408,129 +410,6 @@ pub struct Kubelet {
     pub extra_env: BTreeMap<String, String>,
 }
 
-/// The container runtime of all hosts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Runtime {
-    /// Whether slipway writes containerd's configuration and runs its unit. If not, a runtime
-    /// must already answer on the socket.
-    #[serde(default = "yes")]
-    pub managed: bool,
-    /// The CRI socket.
-    #[serde(default = "default_socket")]
-    pub socket: RemotePath,
-    /// Which cgroup driver containerd and the kubelet share.
-    #[serde(default)]
-    pub cgroup_driver: CgroupDriver,
-    /// The pause image; left out, the one of that Kubernetes version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pause_image: Option<String>,
-    /// Where the CNI plugins are; left out, where they are found on the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cni_directory: Option<RemotePath>,
-    /// Registry mirrors by registry host (`docker.io`, `registry.k8s.io`, …; `_default` for all).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub mirrors: BTreeMap<String, Mirror>,
-    /// Settings merged into containerd's configuration, as the tree its TOML would be, below
-    /// `plugins` by plugin name or at the top level.
-    #[serde(default, skip_serializing_if = "Document::is_empty")]
-    pub settings: Document,
-}
-
-/// Which cgroup driver containerd and the kubelet share.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CgroupDriver {
-    /// systemd manages the groups.
-    #[default]
-    Systemd,
-    /// The file system is written directly.
-    Cgroupfs,
-}
-
-impl fmt::Display for CgroupDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Systemd => "systemd",
-            Self::Cgroupfs => "cgroupfs",
-        })
-    }
-}
-
-/// Mirrors of one registry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Mirror {
-    /// Addresses tried in order before the registry itself, such as `https://mirror.example:5000`.
-    #[schemars(length(min = 1))]
-    pub endpoints: Vec<String>,
-    /// Accept any certificate of the mirrors.
-    #[serde(default)]
-    pub skip_verify: bool,
-}
-
-/// A program that slipway can bring to hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Program {
-    /// The kubelet.
-    Kubelet,
-    /// kubectl (optional on hosts).
-    Kubectl,
-    /// kubeadm (optional; slipway never runs it).
-    Kubeadm,
-    /// crictl (optional).
-    Crictl,
-    /// runc.
-    Runc,
-    /// The CNI plugins: a `.tgz` archive unpacked into `/opt/cni/bin`.
-    CniPlugins,
-    /// containerd: a `.tar.gz` archive unpacked into `/usr/local`.
-    Containerd,
-}
-
-/// Where a program comes from. `{arch}` in a file name or address stands for `amd64` or `arm64`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub enum Source {
-    /// It is on the host, in the search path.
-    Preinstalled,
-    /// A file of the operator's machine, beside the plan file or with an absolute path.
-    Upload(PathBuf),
-    /// The host fetches it (with curl or wget).
-    #[serde(rename_all = "camelCase")]
-    Download {
-        /// An `https` address.
-        address: String,
-        /// What it must be, by architecture (`amd64`, `arm64`).
-        sha256: BTreeMap<String, Digest>,
-    },
-}
-
-/// Container images.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Images {
-    /// Image archives (`docker save` or OCI layout as tar) that are sent to the hosts and loaded
-    /// before anything starts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub archives: Vec<ImageArchive>,
-    /// Pull the images of the control plane, etcd and pause before anything starts.
-    #[serde(default)]
-    pub pull: bool,
-}
-
-/// An image archive of the operator's machine.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ImageArchive {
-    /// The file, beside the plan file or with an absolute path.
-    pub file: PathBuf,
-    /// Only for hosts with one of these roles; left out, for all.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub roles: BTreeSet<Role>,
-}
-
 /// A change to a generated document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -594,165 +473,23 @@ pub struct Preflight {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limits {
     /// How many hosts are worked on at once.
-    #[serde(default = "default_parallel_hosts")]
+    #[serde(default = "defaults::parallel_hosts")]
     #[schemars(range(min = 1))]
     pub parallel_hosts: usize,
     /// How many hosts receive uploads at once.
-    #[serde(default = "default_parallel_uploads")]
+    #[serde(default = "defaults::parallel_uploads")]
     #[schemars(range(min = 1))]
     pub parallel_uploads: usize,
     /// How many workers of a living cluster may be changed at once.
-    #[serde(default = "default_max_unavailable")]
+    #[serde(default = "defaults::max_unavailable")]
     #[schemars(range(min = 1))]
     pub max_unavailable: usize,
     /// How long one step may take on its host.
-    #[serde(default = "default_step_timeout")]
+    #[serde(default = "defaults::step_timeout")]
     pub step_timeout: Span,
     /// How long a component may take to become healthy.
-    #[serde(default = "default_gate_timeout")]
+    #[serde(default = "defaults::gate_timeout")]
     pub gate_timeout: Span,
-}
-
-fn yes() -> bool {
-    true
-}
-fn default_name() -> ClusterName {
-    "kubernetes".parse().expect("a label")
-}
-fn default_api_port() -> u16 {
-    6443
-}
-fn default_proxy_image() -> String {
-    "docker.io/library/haproxy:3.2-alpine".into()
-}
-fn default_flannel_image() -> String {
-    "ghcr.io/flannel-io/flannel:v0.27.4".into()
-}
-fn default_flannel_plugin_image() -> String {
-    "ghcr.io/flannel-io/flannel-cni-plugin:v1.8.0-flannel1".into()
-}
-fn default_pod_cidrs() -> Vec<IpNet> {
-    vec!["10.244.0.0/16".parse().expect("a network")]
-}
-fn default_service_cidrs() -> Vec<IpNet> {
-    vec!["10.96.0.0/12".parse().expect("a network")]
-}
-fn default_dns_domain() -> String {
-    "cluster.local".into()
-}
-fn default_node_mask_v4() -> u8 {
-    24
-}
-fn default_node_mask_v6() -> u8 {
-    64
-}
-fn default_dns_replicas() -> u32 {
-    2
-}
-fn default_etcd_directory() -> RemotePath {
-    RemotePath::fixed("/var/lib/etcd")
-}
-fn default_validity() -> Span {
-    Span::seconds(365 * 24 * 3600)
-}
-fn default_ca_validity() -> Span {
-    Span::seconds(3650 * 24 * 3600)
-}
-fn default_renew_before() -> Span {
-    Span::seconds(30 * 24 * 3600)
-}
-fn default_socket() -> RemotePath {
-    RemotePath::fixed("/run/containerd/containerd.sock")
-}
-fn default_parallel_hosts() -> usize {
-    50
-}
-fn default_parallel_uploads() -> usize {
-    5
-}
-fn default_max_unavailable() -> usize {
-    1
-}
-fn default_step_timeout() -> Span {
-    Span::seconds(600)
-}
-fn default_gate_timeout() -> Span {
-    Span::seconds(300)
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            pod_cidrs: default_pod_cidrs(),
-            service_cidrs: default_service_cidrs(),
-            dns_domain: default_dns_domain(),
-            node_mask_v4: default_node_mask_v4(),
-            node_mask_v6: default_node_mask_v6(),
-            cni: Cni::default(),
-        }
-    }
-}
-impl Default for Cni {
-    fn default() -> Self {
-        Self::Bridge { mtu: None }
-    }
-}
-impl Default for KubeProxy {
-    fn default() -> Self {
-        Self { enabled: true, mode: None, configuration: Document::new() }
-    }
-}
-impl Default for CoreDns {
-    fn default() -> Self {
-        Self { enabled: true, replicas: default_dns_replicas(), image: None, corefile: None }
-    }
-}
-impl Default for Etcd {
-    fn default() -> Self {
-        Self {
-            external: None,
-            data_directory: default_etcd_directory(),
-            image: None,
-            extra_args: IndexMap::new(),
-            extra_env: BTreeMap::new(),
-            extra_sans: Vec::new(),
-        }
-    }
-}
-impl Default for Pki {
-    fn default() -> Self {
-        Self {
-            algorithm: KeyAlgorithm::default(),
-            validity: default_validity(),
-            ca_validity: default_ca_validity(),
-            renew_before: default_renew_before(),
-            extra_sans: Vec::new(),
-        }
-    }
-}
-impl Default for Runtime {
-    fn default() -> Self {
-        Self {
-            managed: true,
-            socket: default_socket(),
-            cgroup_driver: CgroupDriver::default(),
-            pause_image: None,
-            cni_directory: None,
-            mirrors: BTreeMap::new(),
-            settings: Document::new(),
-        }
-    }
-}
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            parallel_hosts: default_parallel_hosts(),
-            parallel_uploads: default_parallel_uploads(),
-            max_unavailable: default_max_unavailable(),
-            step_timeout: default_step_timeout(),
-            gate_timeout: default_gate_timeout(),
-        }
-    }
 }
 
 impl Plan {
@@ -792,7 +529,7 @@ impl Plan {
     pub fn api_port(&self) -> u16 {
         match &self.endpoint {
             Some(Endpoint::LocalProxy { port, .. }) => *port,
-            _ => default_api_port(),
+            _ => defaults::api_port(),
         }
     }
 

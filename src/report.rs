@@ -63,7 +63,7 @@ pub enum Event {
         /// The id of the artifact.
         artifact: String,
     },
-    /// A step's changes are done and it waits for its gates.
+    /// A step waits: for its gates when its changes are done, or for what must hold before them.
     Waiting {
         /// Which step.
         #[serde(serialize_with = "as_text")]

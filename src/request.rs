@@ -58,3 +58,98 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         lock,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::artifact::Artifact;
+    use crate::desired::{self, Inputs, LocalFiles};
+    use crate::facts::System;
+    use crate::names::Digest;
+    use crate::plan::Source;
+    use crate::release::Release;
+    use crate::standing;
+    use crate::trust::refresh::{ExternalEtcdFiles, fresh_material};
+
+    fn example(name: &str) -> Plan {
+        let path = format!("{}/plans/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        let (mut plan, _) = crate::plan::load::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+        // Keys that are made fast; what is looked at does not depend on their kind.
+        plan.pki.algorithm = crate::plan::KeyAlgorithm::EcdsaP256;
+        plan
+    }
+
+    /// Whether the probe tells what is at that path.
+    fn sees(request: &ProbeRequest, artifact: &Artifact) -> bool {
+        match artifact {
+            Artifact::Directory { path, .. } => {
+                request.directories.contains(path) || request.roots.iter().any(|root| path.is_within(root))
+            }
+            Artifact::File { path, .. } | Artifact::Link { path, .. } | Artifact::Absent { path } => {
+                request.roots.iter().any(|root| path.is_within(root))
+            }
+            Artifact::Program { path, .. } => request.programs.contains(path),
+            Artifact::Module { name } => request.modules.contains(name),
+            Artifact::Sysctl { key, .. } => request.sysctls.contains(key),
+            Artifact::Unit { name, .. } => request.units.contains(name),
+            Artifact::NoSwap | Artifact::Image { .. } | Artifact::Pulled { .. } => true,
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
+        }
+    }
+
+    /// Without this, `diff` would call what is there missing, and every `apply` would do it again.
+    #[test]
+    fn everything_slipway_wants_of_a_host_is_looked_at() {
+        for name in ["single-node", "highly-available", "etcd-hosts", "external-etcd", "dual-stack", "offline", "lab"] {
+            let plan = example(name);
+            let mut local = LocalFiles::default();
+            for source in plan.binaries.values() {
+                if let Source::Upload(file) = source {
+                    local.digests.insert(programs::upload_file(file, "amd64"), Digest::of("x"));
+                }
+            }
+            local.external_etcd = plan.etcd.external.as_ref().map(|_| ExternalEtcdFiles {
+                ca: "ca".into(),
+                certificate: "certificate".into(),
+                key: crate::artifact::Secret::new("key"),
+            });
+            let release = Release::of(plan.kubernetes.version).unwrap();
+            let standing = standing::survey_nothing(&plan).unwrap();
+            let material = fresh_material(&plan, local.external_etcd.as_ref(), Timestamp::UNIX_EPOCH).unwrap();
+            let systems: BTreeMap<_, _> = plan.hosts.iter().map(|host| (host.name.clone(), System::default())).collect();
+            let inputs =
+                Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
+            let request = probe(&plan, None);
+            for host in &plan.hosts {
+                let wanted = desired::of_host(&inputs, host).unwrap();
+                let unseen: Vec<String> = wanted
+                    .iter()
+                    .flat_map(|(_, artifacts)| artifacts)
+                    .filter(|artifact| !sees(&request, artifact))
+                    .map(Artifact::id)
+                    .collect();
+                assert_eq!(unseen, Vec::<String>::new(), "{name}: {}", host.name);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_own_the_cluster_are_seen_without_content() {
+        let request = probe(&example("single-node"), None);
+        let unread: Vec<&str> = request.without_content.iter().map(RemotePath::as_str).collect();
+        for key in ["ca.key", "etcd/ca.key", "front-proxy-ca.key", "sa.key"] {
+            assert!(unread.contains(&format!("/etc/kubernetes/pki/{key}").as_str()), "{key} in {unread:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_run_that_changes_things_takes_the_lock() {
+        let plan = example("single-node");
+        assert_eq!(probe(&plan, None).lock, None);
+        assert_eq!(probe(&plan, Some("olga".into())), ProbeRequest { lock: Some("olga".into()), ..probe(&plan, None) });
+    }
+}

@@ -112,9 +112,7 @@ impl Refusal {
 /// All reasons to refuse.
 pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing, Vec<Refusal>> {
     let mut refusals = Vec::new();
-    let formed = RemotePath::fixed(FORMED_FILE);
-    let living = facts.values().any(|facts| facts.state.files.contains_key(&formed));
-    let stage = if living { Stage::Living } else { Stage::Fresh };
+    let stage = stage(facts);
     for host in &plan.hosts {
         let Some(facts) = facts.get(&host.name) else { continue };
         if let Some(traces) = foreign(facts) {
@@ -127,6 +125,14 @@ pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing
         _ => BTreeMap::new(),
     };
     if refusals.is_empty() { Ok(Standing { stage, pod_cidrs, etcd }) } else { Err(refusals) }
+}
+
+/// Whether the cluster lives: a host says that it was formed.
+#[must_use]
+pub fn stage(facts: &BTreeMap<HostName, Facts>) -> Stage {
+    let formed = RemotePath::fixed(FORMED_FILE);
+    let living = facts.values().any(|facts| facts.state.files.contains_key(&formed));
+    if living { Stage::Living } else { Stage::Fresh }
 }
 
 /// How things stand where there is nothing: for `render`.
@@ -250,7 +256,7 @@ fn pod_cidrs(
         let mut networks = Vec::new();
         for network in &plan.network.pod_cidrs {
             let prefix = if network.addr().is_ipv4() { plan.network.node_mask_v4 } else { plan.network.node_mask_v6 };
-            let free = network.subnets(prefix).ok().and_then(|mut subnets| subnets.find(|subnet| !taken.contains(subnet)));
+            let free = network.subnets(prefix).ok().and_then(|mut subnets| subnets.find(|subnet| !taken.iter().any(|other| overlap(other, subnet))));
             match free {
                 Some(subnet) => {
                     taken.insert(subnet);
@@ -263,3 +269,11 @@ fn pod_cidrs(
     }
     given
 }
+
+/// Networks of different lengths meet when the plan's masks changed since one was noted.
+fn overlap(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
+#[cfg(test)]
+mod tests;

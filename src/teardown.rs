@@ -164,14 +164,14 @@ pub fn graph(request: Request<'_>) -> Result<StepGraph, Vec<Refusal>> {
     for (host, facts, origin) in request.hosts() {
         let id = |phase| StepId { phase, target: Target::Host(host.name.clone()) };
         let changes = host_changes(request.plan, &facts.state, &origin);
-        steps.push(Step { id: id(Phase::Reset), changes, gates: Vec::new() });
+        steps.push(Step { changes, ..Step::empty(id(Phase::Reset)) });
         if leaves {
             let changes = departures(request.plan, host);
             if request.plan.has_etcd(host) {
                 // One member at a time: each removal needs the quorum the one before has left.
                 edges.extend(last_member.replace(id(Phase::Leave)).map(|earlier| (earlier, id(Phase::Leave))));
             }
-            steps.push(Step { id: id(Phase::Leave), changes, gates: Vec::new() });
+            steps.push(Step { changes, ..Step::empty(id(Phase::Leave)) });
             edges.push((id(Phase::Leave), id(Phase::Reset)));
         }
     }

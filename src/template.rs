@@ -12,13 +12,18 @@ static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 static TEMPLATES: LazyLock<tera::Tera> = LazyLock::new(|| {
     let mut tera = tera::Tera::new();
     tera.autoescape_on(Vec::<&str>::new());
-    let files = FILES.files().map(|file| {
-        let name = file.path().to_str().expect("template names are plain");
-        (name, file.contents_utf8().expect("templates are text"))
-    });
-    tera.add_raw_templates(files).expect("every template parses; a test renders each");
+    tera.add_raw_templates(files(&FILES)).expect("every template parses; a test renders each");
     tera
 });
+
+/// All files below a directory of templates, by their names below `templates/`.
+fn files(directory: &'static Dir<'static>) -> Vec<(&'static str, &'static str)> {
+    let text = |file: &'static include_dir::File<'static>| {
+        let name = file.path().to_str().expect("template names are plain");
+        (name, file.contents_utf8().expect("templates are text"))
+    };
+    directory.files().map(text).chain(directory.dirs().flat_map(files)).collect()
+}
 
 /// The input of one template.
 pub trait Template: Serialize {
@@ -223,4 +228,97 @@ pub struct Masquerade {
     pub source: String,
     /// The cluster's pod network, which is left alone.
     pub network: String,
+}
+
+/// CoreDNS' own configuration.
+#[derive(Debug, Serialize)]
+pub struct Corefile {
+    /// The cluster's DNS domain.
+    pub dns_domain: String,
+    /// Whether answers about the cluster's own names are not cached.
+    pub cluster_names_uncached: bool,
+}
+impl Template for Corefile {
+    const NAME: &'static str = "coredns/Corefile";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// An input of every template. A new template has a row here, or the test below fails.
+    fn inputs() -> Vec<(&'static str, serde_json::Value, String)> {
+        fn row<T: Template>(input: T) -> (&'static str, serde_json::Value, String) {
+            (T::NAME, serde_json::to_value(&input).unwrap(), input.render())
+        }
+        let text = |text: &str| text.to_owned();
+        vec![
+            row(Modules { modules: vec![text("overlay")] }),
+            row(Sysctl { parameters: vec![Pair { key: text("a.b"), value: text("1") }] }),
+            row(Containerd {
+                version: 2,
+                top: vec![text("root = \"/x\"")],
+                tables: vec![Table { header: text("plugins"), lines: vec![text("a = 1")] }],
+            }),
+            row(RegistryHosts {
+                registry: text("docker.io"),
+                server: text("https://docker.io"),
+                endpoints: vec![text("https://mirror.example.test")],
+                skip_verify: true,
+            }),
+            row(KubeletUnit { program: text("/usr/bin/kubelet") }),
+            row(KubeletDropIn {
+                program: text("/usr/bin/kubelet"),
+                standalone: false,
+                environment: vec![Variable::new("A", "b")],
+            }),
+            row(Haproxy {
+                listen: text("127.0.0.1"),
+                port: 6443,
+                servers: vec![Server { name: text("cp-1"), address: text("192.0.2.11") }],
+            }),
+            row(Bridge {
+                mtu: 1400,
+                ranges: vec![BridgeRange { subnet: text("10.244.0.0/24"), everything: text("0.0.0.0/0") }],
+            }),
+            row(Routes {
+                ip: text("/usr/sbin/ip"),
+                routes: vec![Route { family: "-4", network: text("10.244.1.0/24"), gateway: text("192.0.2.12") }],
+                masquerades: vec![Masquerade {
+                    iptables: text("/usr/sbin/iptables"),
+                    source: text("10.244.0.0/24"),
+                    network: text("10.244.0.0/16"),
+                }],
+            }),
+            row(Corefile { dns_domain: text("cluster.local"), cluster_names_uncached: true }),
+        ]
+    }
+
+    #[test]
+    fn every_template_uses_exactly_the_fields_of_its_input() {
+        for (name, input, _) in inputs() {
+            let fields: BTreeSet<String> = input.as_object().unwrap().keys().cloned().collect();
+            let variables: BTreeSet<String> =
+                TEMPLATES.get_template_variables(name).unwrap().into_iter().map(Into::into).collect();
+            assert_eq!(variables, fields, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_file_below_templates_has_an_input_and_ends_with_one_newline() {
+        let named: BTreeSet<&str> = inputs().iter().map(|(name, ..)| *name).collect();
+        assert_eq!(named, files(&FILES).into_iter().map(|(name, _)| name).collect());
+        for (name, _, text) in inputs() {
+            assert!(text.ends_with('\n') && !text.ends_with("\n\n"), "{name}");
+            assert!(!text.contains("{{") && !text.contains("{%"), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn values_in_units_stay_values() {
+        let variable = Variable::new("A", r#"a "quoted" \ 100%"#);
+        assert_eq!(variable.value, r#"a \"quoted\" \\ 100%%"#);
+    }
 }

@@ -7,6 +7,7 @@
 
 pub mod authorities;
 pub mod decide;
+pub mod found;
 pub mod inspect;
 pub mod issue;
 pub mod kubeconfig;
@@ -15,4 +16,4 @@ pub mod refresh;
 pub mod specification;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

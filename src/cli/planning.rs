@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::Selection;
+use super::survey::Probed;
+use super::{Selection, survey};
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
 use crate::cluster::live::LiveCluster;
@@ -17,7 +17,7 @@ use crate::desired::{self, Inputs, LocalFiles, Standing};
 use crate::diff::host_changes;
 use crate::facts::{Facts, System};
 use crate::failure::{Failure, Kind};
-use crate::graph::{Step, StepGraph};
+use crate::graph::{Gate, Step, StepGraph};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
@@ -29,22 +29,18 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files, request};
+use crate::{bootstrap_token, local_files, pause};
 
 /// Everything that is known and decided before the first change.
 pub(super) struct Planned<T> {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// What each host that answered is and has.
-    pub facts: BTreeMap<HostName, Facts>,
     /// Whether the cluster lives.
     pub stage: Stage,
     /// Preflight's warnings (errors end the planning).
     pub warnings: Vec<Finding>,
     /// The steps with their changes.
     pub graph: StepGraph,
-    /// Keys and certificates.
-    pub material: Material,
     /// The cluster through its API.
     pub cluster: LiveCluster<T>,
     /// Hosts that did not answer and were not asked for.
@@ -99,7 +95,8 @@ pub(super) async fn plan<T: Transport + 'static>(
         Arc::clone(&plan),
         mutual(&material.api, "kubernetes"),
         plan.etcd.external.is_none().then(|| mutual(&material.etcd, "localhost")),
-    );
+    )
+    .leaving_out(absent.keys().cloned());
 
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
@@ -110,7 +107,7 @@ pub(super) async fn plan<T: Transport + 'static>(
         let phases: BTreeSet<Phase> = options.selection.phases.iter().copied().collect();
         graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     }
-    Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), facts, warnings, graph, material, cluster, absent })
+    Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), warnings, graph, cluster, absent })
 }
 
 /// Credentials as TLS settings.
@@ -123,32 +120,9 @@ pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str)
     }
 }
 
-/// What was seen, and the hosts that could not be.
-pub(super) type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
-
-/// Looks at every host, in parallel. A host whose lock is taken ends the run.
+/// Looks at every host. One whose lock is taken ends the run.
 pub(super) async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, lock: Option<String>) -> Result<Probed, Failure> {
-    let request = request::probe(plan, lock);
-    let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(&plan.hosts)
-        .map(|host| {
-            let request = &request;
-            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
-        })
-        .buffer_unordered(plan.limits.parallel_hosts)
-        .collect()
-        .await;
-    let mut facts = BTreeMap::new();
-    let mut absent = BTreeMap::new();
-    for (host, answer) in answers {
-        match answer {
-            Ok(answer) => {
-                facts.insert(host, answer);
-            }
-            Err(error) => {
-                absent.insert(host, error);
-            }
-        }
-    }
+    let (facts, absent) = survey::probe(plan, transport, lock, |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -202,14 +176,14 @@ fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage, now: Time
     Ok(findings)
 }
 
-pub(super) fn read_local_files(plan: &Plan, systems: &BTreeMap<HostName, System>) -> Result<LocalFiles, Failure> {
+fn read_local_files(plan: &Plan, systems: &BTreeMap<HostName, System>) -> Result<LocalFiles, Failure> {
     let architectures: BTreeSet<String> = systems.values().map(|system| system.architecture.clone()).collect();
     let architectures: Vec<String> = architectures.into_iter().collect();
     local_files::read(plan, &architectures).map_err(|error| Failure::from_error(Kind::LocalFile, &error))
 }
 
 /// Which keys and certificates there shall be; CA keys are fetched only if something is to be signed.
-pub(super) async fn material<T: Transport>(
+async fn material<T: Transport>(
     plan: &Plan,
     facts: &BTreeMap<HostName, Facts>,
     standing: &Standing,
@@ -242,14 +216,26 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         let mut changed = BTreeSet::new();
         let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
         let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+        let mut control_plane = Vec::new();
         for (phase, artifacts) in phases {
+            if phase == Phase::ControlPlane {
+                control_plane.clone_from(&artifacts);
+            }
             changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
         }
+        // With no other API server there is nobody to give the requests to.
+        let others = inputs.standing.stage == Stage::Living && inputs.plan.control_planes().count() > 1;
+        let paused = others && pause::around_etcd(&mut changes, &control_plane, state);
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
+            let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.local);
+            if paused && rule.phase == Phase::Etcd {
+                gates.push(Gate::EtcdHealthy(host.name.clone()));
+            }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
-                gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.local),
+                gates,
             });
         }
     }
@@ -292,6 +278,7 @@ async fn cluster_steps<T: Transport + 'static>(
     Ok(rules
         .map(|rule| Step {
             id: StepId { phase: rule.phase, target: Target::Cluster },
+            before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
             gates: desired::gates(rule.phase, inputs.plan, None, inputs.local),
         })

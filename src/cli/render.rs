@@ -138,6 +138,7 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
             let artifacts = phases.remove(&rule.phase).unwrap_or_default();
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+                before: Vec::new(),
                 changes: host_changes(artifacts, &system, &state, &mut changed),
                 gates: desired::gates(rule.phase, plan, Some(host), &local),
             });
@@ -148,6 +149,7 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
         let artifacts = cluster.remove(&rule.phase).unwrap_or_default();
         steps.push(Step {
             id: StepId { phase: rule.phase, target: Target::Cluster },
+            before: Vec::new(),
             changes: artifacts.into_iter().map(|artifact| Change { artifact, reason: Reason::Missing, before: None }).collect(),
             gates: desired::gates(rule.phase, plan, None, &local),
         });

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::planning::{self, refused};
+use super::planning::{self, mutual, refused};
 use super::running::{self, Running};
 use super::{Output, PlanFile, check, diff, sessions};
 use crate::cluster::live::LiveCluster;
@@ -25,6 +25,7 @@ use crate::standing;
 use crate::teardown::{self, Origin, Request};
 use crate::transport::ssh::SshTransport;
 use crate::transport::{Transport as _, TransportError};
+use crate::trust::found;
 
 /// What can be asked of `reset`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +81,7 @@ async fn work(
     for error in absent.values() {
         eprintln!("warning: {error}");
     }
-    let cluster = cluster(request, transport, now).await?;
+    let cluster = cluster(request, transport, now)?;
     if graph.changes() > 0 {
         confirm(arguments, request, &graph)?;
     }
@@ -105,9 +106,9 @@ async fn work(
     unreached(chosen, &absent)
 }
 
-/// The cluster that lives on, through the hosts that stay. Keys are only asked for if it is told
-/// anything.
-async fn cluster(
+/// The cluster that lives on, through the hosts that stay and with credentials that are on the
+/// hosts. If it is told nothing, nobody is asked.
+fn cluster(
     request: Request<'_>,
     transport: &Arc<SshTransport>,
     now: Timestamp,
@@ -116,19 +117,21 @@ async fn cluster(
     if !request.leaves() {
         return Ok(LiveCluster::new(Arc::clone(transport), survivors, Tls::None, None));
     }
-    let behind = "or leave the hosts' members and Nodes behind in the cluster with `--force`";
     let Request { plan, facts, .. } = request;
-    let systems = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
-    let local = planning::read_local_files(plan, &systems)?;
-    // Foreign hosts among those to be wiped have no say in how the cluster stands.
-    let own: BTreeMap<HostName, Facts> =
-        facts.iter().filter(|(_, facts)| standing::foreign(facts).is_none()).map(|(name, facts)| (name.clone(), facts.clone())).collect();
-    let standing = standing::survey(plan, &own).map_err(|refusals| refused(&refusals, |_| behind.to_owned()))?;
-    let material = planning::material(plan, &own, &standing, &local, transport.as_ref(), now)
-        .await
-        .map_err(|failure| failure.hint(behind))?;
-    let etcd = plan.etcd.external.is_none().then(|| planning::mutual(&material.etcd, "localhost"));
-    Ok(LiveCluster::new(Arc::clone(transport), survivors, planning::mutual(&material.api, "kubernetes"), etcd))
+    // A foreign host that is to be wiped would bring the credentials of its own cluster.
+    let own = facts.iter().filter(|(_, facts)| standing::foreign(facts).is_none());
+    let own: BTreeMap<HostName, Facts> = own.map(|(name, facts)| (name.clone(), facts.clone())).collect();
+    let missing = |what: &str| {
+        Failure::new(Kind::Cluster, format!("no host that answers has {what}, so the cluster cannot be told that hosts leave; nothing was changed"))
+            .hint("bring a control plane back, or leave the hosts' members and Nodes behind in the cluster with `--force`")
+    };
+    let api = found::administrator(plan, &own, now).ok_or_else(|| missing("an admin.conf"))?;
+    let etcd = match plan.etcd.external {
+        Some(_) => None,
+        None => Some(found::etcd_client(plan, &own, now).ok_or_else(|| missing("credentials for etcd"))?),
+    };
+    let etcd = etcd.map(|credentials| mutual(&credentials, "localhost"));
+    Ok(LiveCluster::new(Arc::clone(transport), survivors, mutual(&api, "kubernetes"), etcd))
 }
 
 /// Asks, after saying what is lost.

@@ -1,8 +1,8 @@
 //! The cluster as the engine sees it, over SSH: objects and Nodes through any API server that
 //! answers, health of every component asked on its own host.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,11 +12,10 @@ use kube::discovery::{self, Scope};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::departure;
-use super::etcd::Etcd;
 use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
+use super::quorum::Verdict;
 use super::wire::{self, Tls, describe};
-use super::{Cluster, ClusterError, marks};
+use super::{Cluster, ClusterError, departure, marks};
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
@@ -24,6 +23,10 @@ use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
+
+mod health;
+
+pub use health::Component;
 
 /// The field manager of everything slipway applies.
 pub const FIELD_MANAGER: &str = "slipway";
@@ -44,13 +47,21 @@ pub struct LiveCluster<T> {
     client: Mutex<Option<kube::Client>>,
     /// Where each kind's objects are, once asked.
     kinds: Mutex<BTreeMap<String, (ApiResource, Scope)>>,
+    /// Hosts that are not asked, because they did not answer before.
+    away: BTreeSet<HostName>,
 }
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// A cluster reached with these credentials.
     #[must_use]
     pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
-        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default() }
+        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new() }
+    }
+
+    /// The same, but these hosts are not asked: they are known not to answer.
+    #[must_use]
+    pub fn leaving_out(self, away: impl IntoIterator<Item = HostName>) -> Self {
+        Self { away: away.into_iter().collect(), ..self }
     }
 
     /// A client of that control plane's own API server.
@@ -73,6 +84,10 @@ impl<T: Transport + 'static> LiveCluster<T> {
         }
         let mut reasons = Vec::new();
         for host in self.plan.control_planes() {
+            if self.away.contains(&host.name) {
+                reasons.push(format!("{}: the host is not reached", host.name));
+                continue;
+            }
             let client = self.client_of(host)?;
             match ask(&client, "/readyz").await {
                 Ok(_) => {
@@ -89,11 +104,14 @@ impl<T: Transport + 'static> LiveCluster<T> {
     async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
         match departure {
             Departure::Member { peer_url, .. } => {
-                let Some(tls) = &self.etcd else { return Ok(()) };
+                if self.etcd.is_none() {
+                    return Ok(());
+                }
                 let mut members = Vec::new();
                 for host in self.plan.etcd_hosts() {
-                    let client = self.loopback_client(&host.name, 2379, tls).map_err(ClusterError::plain)?;
-                    members.push((host.name.clone(), Etcd::new(client)));
+                    if let Some(etcd) = self.etcd_of(host) {
+                        members.push((host.name.clone(), etcd?));
+                    }
                 }
                 departure::remove_member(&members, peer_url).await
             }
@@ -219,26 +237,21 @@ impl<T: Transport + 'static> LiveCluster<T> {
         Ok(())
     }
 
-    /// Asks a gate's condition once. The error says what was seen.
-    async fn holds(&self, gate: &Gate) -> Result<(), String> {
+    /// Asks a gate's condition once. The error says what was seen. `patient`: the time to wait is over.
+    async fn holds(&self, gate: &Gate, patient: bool) -> Result<(), String> {
         let host_of = |name: &HostName| self.plan.host(name).ok_or_else(|| format!("no host {name}"));
         match gate {
-            Gate::KubeletHealthy(name) => self.loopback(name, 10248, Tls::None, "/healthz").await,
-            Gate::ApiServerReady(name) => {
-                let client = self.client_of(host_of(name)?).map_err(|error| error.message)?;
-                ask(&client, "/readyz").await.map(drop)
-            }
+            Gate::KubeletHealthy(name) => self.health(Component::Kubelet, host_of(name)?).await,
+            Gate::ApiServerReady(name) => self.health(Component::ApiServer, host_of(name)?).await,
             Gate::ControllersHealthy(name) => {
-                self.loopback(name, 10257, Tls::Unverified, "/healthz").await.map_err(|seen| format!("controller manager: {seen}"))?;
-                self.loopback(name, 10259, Tls::Unverified, "/healthz").await.map_err(|seen| format!("scheduler: {seen}"))
+                let host = host_of(name)?;
+                let seen = self.health(Component::ControllerManager, host).await;
+                seen.map_err(|seen| format!("controller manager: {seen}"))?;
+                self.health(Component::Scheduler, host).await.map_err(|seen| format!("scheduler: {seen}"))
             }
-            Gate::EtcdHealthy(name) => {
-                let Some(tls) = &self.etcd else { return Ok(()) };
-                let client = self.loopback_client(name, 2379, tls)?;
-                let text = ask(&client, "/health").await?;
-                let healthy = serde_json::from_str::<Value>(&text).is_ok_and(|answer| answer["health"] == "true");
-                if healthy { Ok(()) } else { Err(text) }
-            }
+            Gate::EtcdHealthy(name) => self.etcd_health(host_of(name)?).await,
+            Gate::QuorumWithout(name) => believed(self.etcd_without(name).await, patient),
+            Gate::ApiServersWithout(name) => believed(self.api_servers_without(name).await, patient),
             Gate::NodeRegistered(name) => self.node(name).await.map(drop),
             Gate::NodeReady(name) => {
                 let node = self.node(name).await?;
@@ -251,16 +264,6 @@ impl<T: Transport + 'static> LiveCluster<T> {
             }
             Gate::RolledOut { kind, namespace, name } => self.rolled_out(kind, namespace, name).await,
         }
-    }
-
-    fn loopback_client(&self, host: &HostName, port: u16, tls: &Tls) -> Result<kube::Client, String> {
-        let address = SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port);
-        wire::client(&self.transport, host, address, tls).map_err(|error| error.message)
-    }
-
-    async fn loopback(&self, host: &HostName, port: u16, tls: Tls, path: &str) -> Result<(), String> {
-        let client = self.loopback_client(host, port, &tls)?;
-        ask(&client, path).await.map(drop)
     }
 
     async fn node(&self, name: &HostName) -> Result<Value, String> {
@@ -311,7 +314,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
             Gate::EtcdHealthy(host) => (host, "etcd"),
             Gate::ApiServerReady(host) => (host, "kube-apiserver"),
             Gate::ControllersHealthy(host) => (host, "kube-controller-manager"),
-            Gate::RolledOut { .. } => return None,
+            Gate::RolledOut { .. } | Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => return None,
         };
         // Both names come from this program, not from outside.
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
@@ -355,20 +358,42 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
         let deadline = Instant::now() + limit;
         loop {
-            let seen = match timeout(QUESTION, self.holds(gate)).await {
+            let patient = Instant::now() >= deadline;
+            let seen = match timeout(QUESTION * 4, self.holds(gate, patient)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(seen)) => seen,
-                Err(_) => "no answer within 10 s".to_owned(),
+                Err(_) => "no answer".to_owned(),
             };
-            if Instant::now() >= deadline {
+            if patient {
                 let mut error = ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs()));
                 error.detail = self.logs(gate).await;
-                error.hint = Some("run `slipway apply` again when the cause is mended; it continues where this run stopped".into());
+                error.hint = Some(hint(gate));
                 return Err(error);
             }
             sleep(POLL).await;
         }
     }
+}
+
+/// Whether a verdict lets a host be disrupted. Only who has waited believes that all is lost.
+fn believed(verdict: Verdict, patient: bool) -> Result<(), String> {
+    match verdict {
+        Verdict::Safe => Ok(()),
+        Verdict::NothingToLose(_) if patient => Ok(()),
+        Verdict::Unsafe(seen) | Verdict::NothingToLose(seen) => Err(seen),
+    }
+}
+
+/// What to do when a gate does not open.
+fn hint(gate: &Gate) -> String {
+    match gate {
+        Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => {
+            "nothing was changed on this host; mend the others first: `slipway status` shows them, and \
+             `slipway apply --host NAME` puts back what slipway made on one of them"
+        }
+        _ => "run `slipway apply` again when the cause is mended; it continues where this run stopped",
+    }
+    .to_owned()
 }
 
 fn missing(artifact: Artifact) -> Change {

@@ -105,3 +105,91 @@ fn patch(wanted: &NodeMarks, node: &Node) -> Value {
     }
     patch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{self, Effect};
+
+    fn node(value: Value) -> Node {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn wanted() -> NodeMarks {
+        let taint = |key: &str, value: &str, effect| plan::Taint { key: key.into(), value: value.into(), effect };
+        NodeMarks {
+            node: "a".parse().unwrap(),
+            labels: [("zone".to_owned(), "x".to_owned())].into(),
+            absent_labels: vec!["old".into()],
+            annotations: [("note".to_owned(), "1".to_owned())].into(),
+            taints: vec![taint("dedicated", "db", Effect::NoSchedule)],
+            pod_cidrs: vec!["10.244.0.0/24".parse().unwrap()],
+        }
+    }
+
+    fn settled() -> Node {
+        node(json!({
+            "metadata": { "labels": { "zone": "x", "other": "y" }, "annotations": { "note": "1" }, "resourceVersion": "7" },
+            "spec": { "podCIDR": "10.244.0.0/24", "taints": [
+                { "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z" },
+                { "key": "dedicated", "value": "db", "effect": "NoSchedule" },
+            ] },
+        }))
+    }
+
+    #[test]
+    fn a_node_as_wanted_has_no_differences_whatever_others_added() {
+        assert_eq!(differences(&wanted(), &settled()), Vec::<String>::new());
+        let bare = node(json!({ "metadata": {} }));
+        assert_eq!(differences(&wanted(), &bare), ["labels.zone", "annotations.note", "taints", "podCIDRs"]);
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let change = |pointer: &str, value: Value| {
+            let mut found = serde_json::to_value(settled()).unwrap();
+            *found.pointer_mut(pointer).unwrap() = value;
+            differences(&wanted(), &node(found))
+        };
+        assert_eq!(change("/metadata/labels/zone", json!("y")), ["labels.zone"]);
+        assert_eq!(change("/metadata/labels", json!({ "zone": "x", "old": "" })), ["labels.old"]);
+        assert_eq!(change("/metadata/annotations/note", json!("2")), ["annotations.note"]);
+        assert_eq!(change("/spec/taints/1/value", json!("cache")), ["taints"]);
+        // Another effect is another taint.
+        assert_eq!(change("/spec/taints/1/effect", json!("NoExecute")), ["taints"]);
+        // A pod network can be set once only: another one is not a difference that can be mended.
+        assert_eq!(change("/spec/podCIDR", json!("10.244.9.0/24")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_taints_of_others_are_written_back_as_they_were() {
+        let mut found = serde_json::to_value(settled()).unwrap();
+        *found.pointer_mut("/spec/taints/1/value").unwrap() = json!("cache");
+        let patch = patch(&wanted(), &node(found));
+        assert_eq!(
+            patch["spec"]["taints"],
+            json!([
+                { "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z" },
+                { "key": "dedicated", "value": "db", "effect": "NoSchedule" },
+            ])
+        );
+        // The write is refused if somebody else wrote meanwhile.
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch["metadata"]["labels"], json!({ "zone": "x", "old": null }));
+    }
+
+    #[test]
+    fn what_is_as_wanted_is_left_out_of_the_patch() {
+        assert_eq!(patch(&wanted(), &settled()).get("spec"), None);
+        let new = patch(&wanted(), &node(json!({ "metadata": {} })));
+        assert_eq!(new["spec"]["podCIDRs"], json!(["10.244.0.0/24"]));
+        assert_eq!(new["spec"]["taints"], json!([{ "key": "dedicated", "value": "db", "effect": "NoSchedule" }]));
+    }
+
+    #[test]
+    fn a_taint_without_value_has_none() {
+        let mut wanted = wanted();
+        wanted.taints[0].value.clear();
+        assert_eq!(merged_taints(&wanted, &[])[0].value, None);
+    }
+}

@@ -139,9 +139,14 @@ pub fn describe(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
     }
-    let mut text = error.to_string();
+    // kube's name for whatever happened below it tells nobody anything.
+    let text = error.to_string();
+    let mut text = text.strip_prefix("ServiceError: ").unwrap_or(&text).to_owned();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
+        if let Some(closed) = cause.downcast_ref::<std::io::Error>().and_then(closed_at_once) {
+            return closed;
+        }
         let more = cause.to_string();
         if !text.contains(&more) {
             text.push_str(": ");
@@ -150,4 +155,26 @@ pub fn describe(error: &kube::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// SSH opens the stream first and closes it when the host's port refuses, so a refusal looks like
+/// a connection that breaks during TLS.
+fn closed_at_once(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+        .then(|| format!("the connection was closed at once, as when nothing listens ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_port_is_told_as_such() {
+        let refused = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "Broken pipe");
+        let text = describe(&kube::Error::Service(Box::new(refused)));
+        assert_eq!(text, "the connection was closed at once, as when nothing listens (Broken pipe)");
+        let other = std::io::Error::other("certificate has expired");
+        assert_eq!(describe(&kube::Error::Service(Box::new(other))), "certificate has expired");
+    }
 }

@@ -76,3 +76,58 @@ pub fn artifacts(plan: &Plan) -> Vec<Artifact> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(endpoint: &str, addresses: &[&str]) -> Plan {
+        let mut text = format!("version: 1\nkubernetes: {{version: v1.34.2}}\nendpoint: {endpoint}\nhosts:\n");
+        for (index, address) in addresses.iter().enumerate() {
+            text.push_str(&format!("  - {{name: cp-{index}, address: '{address}', roles: [control-plane]}}\n"));
+        }
+        text.push_str("  - {name: w, address: 192.0.2.99, roles: [worker]}\n");
+        yaml::read(&text).unwrap()
+    }
+
+    fn texts(plan: &Plan) -> Vec<String> {
+        let text = |artifact: &Artifact| match artifact {
+            Artifact::File { content, .. } => content.review().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        artifacts(plan).iter().map(text).collect()
+    }
+
+    fn annotation(plan: &Plan) -> serde_json::Value {
+        let pod: serde_json::Value = yaml::read(&texts(plan)[1]).unwrap();
+        pod["metadata"]["annotations"]["slipway.dev/inputs"].clone()
+    }
+
+    #[test]
+    fn it_knows_every_api_server_and_asks_whether_it_is_ready() {
+        let texts = texts(&plan("{localProxy: {port: 7443}}", &["192.0.2.1", "192.0.2.2"]));
+        let servers: Vec<&str> = texts[0].lines().map(str::trim).filter(|line| line.starts_with("server ")).collect();
+        assert_eq!(servers, ["server cp-0 192.0.2.1:7443", "server cp-1 192.0.2.2:7443"]);
+        assert!(texts[0].contains("bind 127.0.0.1:7443") && texts[0].contains("httpchk GET /readyz"));
+    }
+
+    #[test]
+    fn ipv6_addresses_have_brackets() {
+        let texts = texts(&plan("{localProxy: {}}", &["2001:db8::1"]));
+        assert!(texts[0].contains("bind [::1]:6443") && texts[0].contains("server cp-0 [2001:db8::1]:6443"));
+        assert!(texts[1].contains("host: ::1") || texts[1].contains("host: \"::1\"") || texts[1].contains("host: '::1'"));
+    }
+
+    #[test]
+    fn a_new_control_plane_makes_a_new_pod() {
+        let one = plan("{localProxy: {}}", &["192.0.2.1"]);
+        let two = plan("{localProxy: {}}", &["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(annotation(&one), annotation(&one));
+        assert_ne!(annotation(&one), annotation(&two));
+    }
+
+    #[test]
+    fn there_is_none_where_the_user_has_a_load_balancer() {
+        assert_eq!(artifacts(&plan("{external: {address: api.example.test}}", &["192.0.2.1"])), []);
+    }
+}

@@ -84,3 +84,6 @@ fn routes(plan: &Plan, host: &Host, system: &System, standing: &Standing) -> Rou
 fn same_family(address: IpAddr, network: &IpNet) -> bool {
     address.is_ipv4() == network.addr().is_ipv4()
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,3 +116,73 @@ pub fn artifacts(plan: &Plan, system: &System, local: &LocalFiles) -> Result<Vec
     }
     Ok(artifacts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Digest;
+
+    fn plan(binaries: &str) -> Plan {
+        let text = format!(
+            "version: 1\nkubernetes: {{version: v1.34.2}}\nbinaries: {binaries}\nhosts: [{{name: a, address: 192.0.2.1, roles: [worker]}}]\n"
+        );
+        crate::yaml::read(&text).unwrap()
+    }
+
+    fn arm() -> System {
+        let commands = [("kubelet".to_owned(), "/usr/bin/kubelet".to_owned())].into();
+        System { architecture: "arm64".into(), commands, cni_directory: Some("/usr/lib/cni".into()), ..System::default() }
+    }
+
+    const DIGEST: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+
+    #[test]
+    fn the_hosts_architecture_decides_file_address_and_checksum() {
+        let plan = plan(&format!(
+            "{{kubelet: {{upload: 'files/{{arch}}/kubelet'}}, cniPlugins: {{download: {{address: 'https://example.test/{{arch}}.tgz', sha256: {{arm64: '{DIGEST}'}}}}}}}}"
+        ));
+        let file = PathBuf::from("files/arm64/kubelet");
+        let local = LocalFiles { digests: [(file.clone(), Digest::of("k"))].into(), ..LocalFiles::default() };
+        let found = artifacts(&plan, &arm(), &local).unwrap();
+        let expected = [
+            Artifact::Program {
+                path: RemotePath::fixed("/usr/local/bin/kubelet"),
+                source: ProgramSource::Upload(file),
+                digest: Digest::of("k"),
+                unpack: None,
+            },
+            Artifact::Program {
+                path: RemotePath::fixed("/opt/cni/bin/bridge"),
+                source: ProgramSource::Download("https://example.test/arm64.tgz".into()),
+                digest: DIGEST.parse().unwrap(),
+                unpack: Some(RemotePath::fixed(CNI_DIRECTORY)),
+            },
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(paths(&plan), [RemotePath::fixed("/usr/local/bin/kubelet"), RemotePath::fixed("/opt/cni/bin/bridge")]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_as_in_the_plan_file() {
+        let upload = plan("{cniPlugins: {upload: 'c-{arch}.tgz'}}");
+        let error = artifacts(&upload, &arm(), &LocalFiles::default()).unwrap_err();
+        assert_eq!(error.to_string(), "`binaries.cniPlugins` names the file c-arm64.tgz, which is not there");
+        let download = plan(&format!("{{runc: {{download: {{address: 'https://example.test/r', sha256: {{amd64: '{DIGEST}'}}}}}}}}"));
+        let error = artifacts(&download, &arm(), &LocalFiles::default()).unwrap_err();
+        assert_eq!(error.to_string(), "`binaries.runc` has no sha256 for architecture arm64");
+    }
+
+    #[test]
+    fn programs_are_where_slipway_puts_them_or_where_they_were_found() {
+        let brought = plan("{kubelet: {upload: k}, cniPlugins: {upload: c}}");
+        assert_eq!(kubelet_path(&brought, &arm()).as_str(), "/usr/local/bin/kubelet");
+        assert_eq!(cni_directory(&brought, &arm()), CNI_DIRECTORY);
+        let installed = plan("{kubelet: preinstalled}");
+        assert_eq!(kubelet_path(&installed, &arm()).as_str(), "/usr/bin/kubelet");
+        assert_eq!(cni_directory(&installed, &arm()), "/usr/lib/cni");
+        assert_eq!(artifacts(&installed, &arm(), &LocalFiles::default()), Ok(Vec::new()));
+        let mut own = plan("{}");
+        own.runtime.cni_directory = Some(RemotePath::fixed("/srv/cni"));
+        assert_eq!(cni_directory(&own, &arm()), "/srv/cni");
+    }
+}

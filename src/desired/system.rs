@@ -58,3 +58,59 @@ pub fn artifacts(plan: &Plan) -> Vec<Artifact> {
     }
     artifacts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(more: &str) -> Plan {
+        let text = format!(
+            "version: 1\nkubernetes: {{version: v1.34.2}}\n{more}\nhosts: [{{name: a, address: 192.0.2.1, roles: [worker]}}]\n"
+        );
+        crate::yaml::read(&text).unwrap()
+    }
+
+    #[test]
+    fn forwarding_follows_the_families_of_the_pod_networks() {
+        let keys = |more: &str| parameters(&plan(more)).into_iter().map(|pair| pair.key).collect::<Vec<_>>();
+        let bridged = ["net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"];
+        assert_eq!(keys("")[2..], ["net.ipv4.ip_forward"]);
+        assert_eq!(keys("network: {podCidrs: ['fd00::/48']}")[2..], ["net.ipv6.conf.all.forwarding"]);
+        let both = keys("network: {podCidrs: [10.0.0.0/16, 'fd00::/48']}");
+        assert_eq!(both[..2], bridged);
+        assert_eq!(both[2..], ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]);
+    }
+
+    #[test]
+    fn ipvs_needs_its_modules_only_where_kube_proxy_uses_it() {
+        assert_eq!(modules(&plan("")), ["overlay", "br_netfilter"]);
+        assert!(modules(&plan("kubeProxy: {mode: ipvs}")).contains(&"ip_vs_rr".to_owned()));
+        assert_eq!(modules(&plan("kubeProxy: {mode: ipvs, enabled: false}")).len(), 2);
+    }
+
+    #[test]
+    fn what_holds_now_also_holds_after_a_reboot() {
+        let artifacts = artifacts(&plan("kubeProxy: {mode: ipvs}"));
+        let file = |wanted: &str| {
+            artifacts.iter().find_map(|artifact| match artifact {
+                Artifact::File { path, content, .. } if path.as_str() == wanted => Some(content.review()),
+                _ => None,
+            })
+        };
+        let (modules, sysctls) = (file(MODULES_FILE).unwrap(), file(SYSCTL_FILE).unwrap());
+        for artifact in &artifacts {
+            match artifact {
+                Artifact::Module { name } => assert!(modules.lines().any(|line| line == name), "{name}"),
+                Artifact::Sysctl { key, value } => assert!(sysctls.contains(&format!("{key} = {value}\n")), "{key}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn swap_stays_only_if_the_kubelet_is_told_to_bear_it() {
+        assert!(artifacts(&plan("")).contains(&Artifact::NoSwap));
+        assert!(artifacts(&plan("kubelet: {configuration: {failSwapOn: true}}")).contains(&Artifact::NoSwap));
+        assert!(!artifacts(&plan("kubelet: {configuration: {failSwapOn: false}}")).contains(&Artifact::NoSwap));
+    }
+}

@@ -1,5 +1,5 @@
-//! One step: its changes on the host in one command, its changes in the cluster one by one, then
-//! its gates all at once. Every wait has an end.
+//! One step: what must hold before, its changes on the host in one command, its changes in the
+//! cluster one by one, then its gates all at once. Every wait has an end.
 
 use std::any::Any;
 use std::future::Future;
@@ -21,6 +21,13 @@ use crate::transport::{ApplyError, Bundle, Transport, TransportError};
 /// limit tells more, so it comes first.
 const GRACE: Duration = Duration::from_secs(30);
 
+/// How long a step waits for what must hold before it: long enough for an election in etcd or an
+/// API server that has just been restarted, too short to look like work.
+const BEFORE: Duration = Duration::from_secs(30);
+
+/// A wait before a step is told about only after this time; nearly all end sooner.
+const SILENT: Duration = Duration::from_secs(1);
+
 /// The exit status `timeout` (coreutils) ends with when the time ran out.
 const TIMED_OUT: i32 = 124;
 
@@ -35,6 +42,9 @@ where
     C: Cluster,
     B: Fn(&Step) -> Bundle + Sync,
 {
+    if !step.changes.is_empty() && !step.before.is_empty() {
+        precede(step, execution, &progress).await?;
+    }
     let (in_cluster, on_host): (Vec<usize>, Vec<usize>) =
         (0..step.changes.len()).partition(|&index| is_in_cluster(&step.changes[index]));
     if !on_host.is_empty() {
@@ -53,10 +63,33 @@ where
         progress(Progress::Done { index });
     }
     if !step.gates.is_empty() {
-        progress(Progress::Waiting);
+        progress(waiting(&step.gates));
         try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await?;
     }
     Ok(step.changes.len())
+}
+
+fn waiting(gates: &[Gate]) -> Progress {
+    Progress::Waiting { gates: gates.iter().map(ToString::to_string).collect() }
+}
+
+/// Waits for what must hold before anything is changed.
+async fn precede<T, C: Cluster, B>(
+    step: &Step,
+    execution: &Execution<'_, T, C, B>,
+    progress: &(impl Fn(Progress) + Send + Sync),
+) -> Result<(), Box<StepFailure>> {
+    let limit = execution.limits.gate_timeout.0.min(BEFORE);
+    let all = try_join_all(step.before.iter().map(|gate| async move {
+        let held = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;
+        held.map_err(|error| cluster_failure(step, "nothing was changed".to_owned(), error))
+    }));
+    let mut all = std::pin::pin!(all);
+    if let Ok(held) = timeout(SILENT, &mut all).await {
+        return held.map(drop);
+    }
+    progress(waiting(&step.before));
+    all.await.map(drop)
 }
 
 fn is_in_cluster(change: &Change) -> bool {

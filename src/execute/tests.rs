@@ -8,9 +8,10 @@ use proptest::prelude::*;
 use super::control::Control;
 use super::fakes::{Act, FakeCluster, FakeTransport, bundle};
 use super::*;
+use crate::desired;
 use crate::graph::Gate;
 use crate::graph::tests::{file, full, id, object, plan, step};
-use crate::phase::{Phase, Stage};
+use crate::phase::{Phase, Stage, Target};
 use crate::plan::Plan;
 
 /// A run that ended: its report, its events, and what the fakes saw.
@@ -129,6 +130,61 @@ fn lost_hosts_and_bugs_are_failures_of_their_step() {
     assert_eq!(message("system@a"), "the connection to host a was lost during system@a");
     assert_eq!(message("system@b"), "panicked: a bug in system@b");
     assert_eq!(ran.ended(), ["system@c"]);
+}
+
+/// In a living cluster each control plane has changes, and asks before each of them.
+fn guarded() -> (Plan, StepGraph) {
+    let plan = plan(3, 0, 0);
+    let host = |step: &Step| match &step.id.target {
+        Target::Host(name) => plan.host(name).cloned(),
+        Target::Cluster => None,
+    };
+    let guard = |step: Step| match host(&step) {
+        Some(host) => Step { before: desired::preconditions(step.id.phase, &plan, &host, Stage::Living), ..step },
+        None => step,
+    };
+    let steps = full(&plan).into_iter().map(guard).collect();
+    let graph = build(&plan, Stage::Living, steps);
+    (plan, graph)
+}
+
+#[test]
+fn a_member_is_not_touched_while_another_one_is_down() {
+    let (plan, graph) = guarded();
+    let closed = ["an etcd quorum without cp-1".to_owned()].into();
+    let ran = run_with(&graph, &plan.limits, &[], FakeCluster { closed, ..Default::default() }, &Control::default());
+    let Outcome::Failed(failure) = ran.outcome("certificates@cp-1") else { panic!("it is refused") };
+    insta::assert_snapshot!(failure, @r"
+    certificates on cp-1: nothing was changed: status 503
+        | etcdserver: no leader
+      hint: see its log
+    ");
+    let disruptive = ["certificates@", "etcd@", "control-plane@", "kubelet@"];
+    let begun: Vec<String> = ran.begun().into_iter().filter(|step| disruptive.iter().any(|phase| step.starts_with(phase))).collect();
+    assert!(begun.is_empty(), "{begun:?}");
+    assert_eq!(*ran.outcome("certificates@cp-2"), Outcome::Blocked { by: id("certificates@cp-1") });
+}
+
+#[test]
+fn what_must_hold_is_asked_before_every_disruption_and_nowhere_else() {
+    let (plan, graph) = guarded();
+    let ran = run(&graph, &plan.limits, &[]);
+    assert!(ran.report.succeeded());
+    let log = ran.cluster.log.lock().unwrap();
+    let asked = |gate: &str| log.iter().filter(|entry| *entry == gate).count();
+    // certificates, etcd, control-plane, kubelet
+    assert_eq!(asked("an etcd quorum without cp-2"), 4);
+    assert_eq!(asked("an API server besides the one on cp-2"), 4);
+    assert!(!ran.events.iter().any(|event| matches!(event, Event::Waiting { .. })), "short waits are silent");
+    drop(log);
+
+    // A step without changes asks nothing; a fresh cluster and a lone member have nothing to keep.
+    let graph = build(&plan, Stage::Living, graph.steps().map(|step| Step { changes: Vec::new(), ..step.clone() }).collect());
+    assert!(run(&graph, &plan.limits, &[]).cluster.log.lock().unwrap().is_empty());
+    let asks = |plan: &Plan, stage| desired::preconditions(Phase::Etcd, plan, &plan.hosts[0], stage).len();
+    assert_eq!((asks(&plan, Stage::Fresh), asks(&plan, Stage::Living)), (0, 2));
+    assert_eq!(asks(&crate::graph::tests::plan(1, 0, 1), Stage::Living), 0);
+    assert_eq!(desired::preconditions(Phase::Runtime, &plan, &plan.hosts[0], Stage::Living), []);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::rbac::{Subject, cluster_role, cluster_role_binding, config_map, rule, service_account};
@@ -10,20 +9,11 @@ use crate::artifact::Object;
 use crate::patch::{self, PatchError};
 use crate::plan::{PatchTarget, Plan};
 use crate::release::Release;
+use crate::template::{Corefile, Template as _};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "coredns";
 const ROLE: &str = "system:coredns";
-
-/// CoreDNS' own configuration as a template.
-const COREFILE: &str = include_str!("../../templates/coredns/Corefile");
-
-/// What the Corefile is made from.
-#[derive(Debug, Serialize)]
-struct CorefileInputs<'a> {
-    dns_domain: &'a str,
-    cluster_names_uncached: bool,
-}
 
 /// CoreDNS' objects; none if the plan turns it off.
 ///
@@ -52,12 +42,11 @@ pub fn corefile(plan: &Plan, release: &Release) -> String {
     if let Some(corefile) = &plan.core_dns.corefile {
         return corefile.clone();
     }
-    let inputs = CorefileInputs {
-        dns_domain: &plan.network.dns_domain,
+    let corefile = Corefile {
+        dns_domain: plan.network.dns_domain.clone(),
         cluster_names_uncached: release.core_dns.cluster_names_uncached,
     };
-    let context = tera::Context::from_serialize(&inputs).expect("the inputs are a map of text and booleans");
-    tera::Tera::one_off(COREFILE, &context, false).expect("a test renders the template with all its inputs")
+    corefile.render()
 }
 
 fn rules(release: &Release) -> Vec<Value> {

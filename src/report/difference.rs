@@ -207,10 +207,14 @@ impl ChangeDifference {
     fn write(&self, text: &mut String, look: Look) {
         let (on, off) = if look.colour { (self.kind.colour(), "\u{1b}[0m") } else { ("", "") };
         let _ = write!(text, "  {on}{}{off} {}: {}", self.kind.sign(), visible(&self.artifact), visible(&self.why));
-        if let Some(secret) = &self.secret {
-            let _ = write!(text, " (secret: {})", visible(secret));
+        let mut secret = self.secret.iter().flat_map(|secret| secret.lines());
+        if let Some(first) = secret.next() {
+            let _ = write!(text, " (secret: {})", visible(first));
         }
         text.push('\n');
+        for line in secret {
+            let _ = writeln!(text, "      {}", visible(line));
+        }
         let Some(lines) = self.text.as_ref().filter(|_| look.full || self.kind == Kind::Change) else { return };
         for line in lines.lines() {
             let colour = match line.as_bytes().first() {
@@ -243,7 +247,7 @@ fn restarts(step: &Step) -> Vec<Restart> {
     let manifests = RemotePath::fixed("/etc/kubernetes/manifests");
     let name = |change: &Change| match (&change.artifact, &change.reason) {
         (Artifact::Unit { name, .. }, Reason::Inputs { .. }) => Some(name.trim_end_matches(".service").to_owned()),
-        (Artifact::File { path, .. }, Reason::Content { .. }) if path.parent() == manifests => {
+        (Artifact::File { path, .. }, Reason::Content { .. } | Reason::Resumed) if path.parent() == manifests => {
             Some(path.file_name().trim_end_matches(".yaml").to_owned())
         }
         _ => None,

@@ -55,6 +55,7 @@ pub struct ScriptContext {
     pub socket: RemotePath,
 }
 
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const BASE: &str = include_str!("script/base.sh");
 const RECORDS: &str = include_str!("script/records.sh");
 const FILES: &str = include_str!("script/files.sh");
@@ -64,8 +65,16 @@ const SYSTEM: &str = include_str!("script/system.sh");
 const UNITS: &str = include_str!("script/units.sh");
 const IMAGES: &str = include_str!("script/images.sh");
 const UNDO: &str = include_str!("script/undo.sh");
-const PODS: &str = include_str!("script/pods.sh");
+const LEFTOVERS: &str = include_str!("script/leftovers.sh");
 const NETWORK: &str = include_str!("script/network.sh");
+const PODS: &str = include_str!("script/pods.sh");
+
+/// The static pod that runs by another manifest until this change.
+fn replaced_pod(change: &Change) -> Option<&str> {
+    let (Artifact::File { path, .. } | Artifact::Absent { path }) = &change.artifact else { return None };
+    let replaced = matches!(change.reason, Reason::Content { .. } | Reason::Paused | Reason::Unwanted) && *path.parent().as_str() == *MANIFESTS;
+    path.file_name().strip_suffix(".yaml").filter(|_| replaced)
+}
 
 /// The script and payloads that make these changes on a host.
 ///
@@ -104,6 +113,9 @@ impl Writer<'_> {
         if any(|artifact| matches!(artifact, Artifact::Program { .. })) {
             self.script.fixed(PROGRAMS);
         }
+        if changes.iter().any(|change| replaced_pod(change).is_some()) {
+            self.script.fixed(PODS);
+        }
         if any(|artifact| matches!(artifact, Artifact::Module { .. } | Artifact::Sysctl { .. } | Artifact::NoSwap)) {
             self.script.fixed(SYSTEM);
         }
@@ -114,7 +126,7 @@ impl Writer<'_> {
             self.script.fixed(IMAGES);
         }
         if any(|artifact| matches!(artifact, Artifact::Undone(_))) {
-            self.script.fixed(PODS).fixed(NETWORK).fixed(UNDO);
+            self.script.fixed(LEFTOVERS).fixed(NETWORK).fixed(UNDO);
         } else {
             self.script.call("note_surroundings", [self.socket.as_str()]);
         }
@@ -131,13 +143,27 @@ impl Writer<'_> {
             Artifact::File { path, mode, content } => {
                 let payload = self.payload(Payload::Bytes(Secret::new(content.bytes())));
                 let digest = content.digest().to_string();
+                let pod = replaced_pod(change);
+                if let Some(pod) = pod {
+                    self.script.call("note_pod", [self.socket.as_str(), pod]);
+                }
                 self.script.call("install_file", [path.as_str(), &mode.to_string(), &digest, &payload]);
+                if let Some(pod) = pod {
+                    self.script.call("await_pod", [pod]);
+                }
             }
             Artifact::Link { path, target } => {
                 self.script.call("make_link", [path.as_str(), target, &Digest::of(target).to_string()]);
             }
             Artifact::Absent { path } => {
+                let pod = replaced_pod(change);
+                if let Some(pod) = pod {
+                    self.script.call("note_pod", [self.socket.as_str(), pod]);
+                }
                 self.script.call("remove_file", [path.as_str()]);
+                if let Some(pod) = pod {
+                    self.script.call("await_pod", [pod]);
+                }
             }
             Artifact::Program { path, source, digest, unpack } => self.program(path, source, digest, unpack.as_ref()),
             Artifact::Module { name } => {
@@ -150,7 +176,7 @@ impl Writer<'_> {
                 self.script.fixed("swap_off");
             }
             Artifact::Unit { name, inputs, stamp, check } => self.unit(name, inputs, stamp, *check, &change.reason),
-            Artifact::Image { names, archive, digest } => self.image(names, archive, digest),
+            Artifact::Image { names, archive, .. } => self.image(names, archive),
             Artifact::Pulled { name } => {
                 self.script.call("pull_image", [self.socket.as_str(), name]);
             }
@@ -192,10 +218,9 @@ impl Writer<'_> {
         self.script.fixed("stamp_unit");
     }
 
-    fn image(&mut self, names: &[String], archive: &Path, digest: &Digest) {
+    fn image(&mut self, names: &[String], archive: &Path) {
         let payload = self.payload(Payload::File(archive.to_owned()));
-        let digest = digest.to_string();
-        let arguments = [self.socket.as_str(), &digest, &payload].into_iter().chain(names.iter().map(String::as_str));
+        let arguments = [self.socket.as_str(), &payload].into_iter().chain(names.iter().map(String::as_str));
         self.script.call("import_images", arguments);
     }
 

@@ -21,6 +21,8 @@ use crate::plan::Plan;
 /// What the hosts have of each CA and of the service-account pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthoritySurvey {
+    /// Whether the cluster lives.
+    pub stage: Stage,
     /// Every pair of the plan.
     pub pairs: BTreeMap<ClusterPair, PairState>,
 }
@@ -62,7 +64,7 @@ impl AuthoritySurvey {
     /// As if no host had anything: for `render`.
     #[must_use]
     pub fn fresh(plan: &Plan) -> Self {
-        Self { pairs: ClusterPair::of(plan).map(|pair| (pair, PairState::Make)).collect() }
+        Self { stage: Stage::Fresh, pairs: ClusterPair::of(plan).map(|pair| (pair, PairState::Make)).collect() }
     }
 
     /// The certificate of a CA that is there.
@@ -99,7 +101,7 @@ pub fn survey(
             Err(more) => problems.extend(more),
         }
     }
-    let survey = AuthoritySurvey { pairs };
+    let survey = AuthoritySurvey { stage, pairs };
     if problems.is_empty() {
         problems = strangers(plan, facts, stage, &survey);
     }

@@ -13,6 +13,7 @@ use super::specification::{self, KubeconfigPlace, Leaf, Storage, Subject, Subjec
 use crate::artifact::Secret;
 use crate::facts::{Facts, FoundKind, State};
 use crate::names::{HostName, KubernetesVersion, RemotePath, Span};
+use crate::phase::Stage;
 use crate::plan::Plan;
 
 /// What happens to a leaf certificate.
@@ -128,10 +129,22 @@ pub fn decide_all(
 ) -> Vec<(Leaf, Decision)> {
     let decide = |leaf: Leaf| {
         let state = &facts.get(&leaf.host)?.state;
+        if leaf.once && survey.stage == Stage::Living && !is_there(&leaf, state) {
+            return None;
+        }
         let decision = decide(&leaf, state, survey.certificate(leaf.authority), plan.pki.renew_before, now);
         Some((leaf, decision))
     };
     specification::leaves(plan, version).into_iter().filter_map(decide).collect()
+}
+
+/// Whether the file of the certificate is there, whatever it holds.
+fn is_there(leaf: &Leaf, state: &State) -> bool {
+    state.files.contains_key(match &leaf.storage {
+        Storage::FilePair { certificate, .. } => certificate,
+        Storage::Kubeconfig(place) => &place.path,
+        Storage::KubeletClient { current, .. } => current,
+    })
 }
 
 /// Decides about one leaf. `authority` is `None` if its CA is yet to be made.
@@ -195,7 +208,8 @@ fn unreadable(why: impl ToString) -> Reason {
 }
 
 /// The path a link leads to, if it is one. The kubelet writes absolute targets.
-fn target(state: &State, path: &RemotePath) -> RemotePath {
+#[must_use]
+pub fn target(state: &State, path: &RemotePath) -> RemotePath {
     match state.files.get(path).map(|file| &file.kind) {
         Some(FoundKind::Link(target)) => {
             let absolute = target.parse().or_else(|_| path.parent().join(target));

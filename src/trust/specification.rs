@@ -225,6 +225,9 @@ pub struct Leaf {
     pub names: Vec<SubjectName>,
     /// Where it is.
     pub storage: Storage,
+    /// Whether it is made with the cluster and never again. While it is there it is renewed like
+    /// the others; operators are told to take it off the hosts.
+    pub once: bool,
 }
 
 /// Where a leaf certificate and its key are.

@@ -5,17 +5,17 @@
 //! containerd, from Debian packages alone. `docs/lab.md` tells how it works;
 //! the modules below are the parts, from names and files up to commands.
 
-mod address;
+pub mod address;
 mod archive;
-mod cache;
+pub mod cache;
 mod cgroup;
 mod command;
 mod disk;
-mod host;
-mod hosts;
+pub mod host;
+pub mod hosts;
 mod images;
-mod keys;
-mod kubernetes;
+pub mod keys;
+pub mod kubernetes;
 mod machine;
 mod packages;
 mod preload;

@@ -3,6 +3,8 @@
 //! Everything a developer or the CI needs beyond `cargo build` lives here, in
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
+mod bench;
+mod docs;
 mod error;
 mod lab;
 
@@ -25,11 +27,24 @@ enum Task {
         #[command(subcommand)]
         command: lab::Command,
     },
+    /// Measures, against kubeadm on the same hosts (needs root and the lab).
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
+    /// Writes docs/plan-file.md from the types of the plan file.
+    Docs {
+        /// Only fail if it is old.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lab { command } => lab::run(command),
+        Task::Bench { command } => bench::run(command),
+        Task::Docs { check } => docs::run(check),
     };
     match result {
         Ok(code) => code,

@@ -19,6 +19,8 @@ fn content_differs() -> Reason {
 /// Changes of every kind; `drawn` stands for what is random in a run.
 fn graph(drawn: &str) -> StepGraph {
     let key = Content::secret(Secret::new(drawn.as_bytes().to_vec()), "key of the API server, RSA-2048");
+    let description = "kubeconfig to https://192.0.2.1:6443\nnew certificate of CN=system:kube-scheduler\n";
+    let kubeconfig = Content::secret(Secret::new(drawn.as_bytes().to_vec()), description);
     let annotated = format!("image: etcd:3.6\nhash: {drawn}\n");
     let manifest = Content::reviewed(annotated, "image: etcd:3.6\nhash: <new>\n");
     let unit = Artifact::Unit {
@@ -49,6 +51,7 @@ fn graph(drawn: &str) -> StepGraph {
         Step {
             changes: vec![
                 file("/etc/kubernetes/pki/apiserver.key", key, content_differs(), Some("an old secret")),
+                file("/etc/kubernetes/scheduler.conf", kubeconfig, Reason::Missing, None),
                 file(
                     "/etc/kubernetes/manifests/etcd.yaml",
                     manifest,

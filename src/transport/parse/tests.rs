@@ -113,6 +113,16 @@ fn the_lock_and_refusals_are_told() {
 }
 
 #[test]
+fn versions_are_read_as_each_builder_prints_them() {
+    let version = |line: &str| facts(&request(), &answer(&format!("@containerd\n{line}\n"), b"")).unwrap().system.containerd_version;
+    assert_eq!(version("containerd github.com/containerd/containerd v1.7.27 05044ec0a9a75232cad458027ca83437aae3f4da"), "1.7.27");
+    assert_eq!(version("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1"), "1.6.20~ds1");
+    // Debian's 2.1.9: the module's path ends with /v2, no leading v, nothing after it.
+    assert_eq!(version("containerd github.com/containerd/containerd/v2 2.1.9+unknown "), "2.1.9+unknown");
+    assert_eq!(version(""), "");
+}
+
+#[test]
 fn nothing_that_is_shown_can_command_a_terminal() {
     assert_eq!(printable("a\u{1b}[2J\tb\r\n\u{9b}c\u{202e}"), "a\u{fffd}[2J b\u{fffd}\u{fffd}\u{fffd}c\u{fffd}");
     assert_eq!(printable(&"x".repeat(5000)).len(), 4096);

@@ -31,8 +31,9 @@ type Organization = &'static [((u32, u32), Option<&'static str>)];
 #[derive(Clone, Copy)]
 enum Bearer {
     ControlPlanes,
-    /// The first control plane of the plan only.
-    FirstControlPlane,
+    /// The first control plane of the plan, and only with the cluster: kubeadm makes it at `init`
+    /// and on no other host.
+    Initial,
     /// Control planes whose etcd is slipway's own.
     EtcdClients,
     EtcdHosts,
@@ -190,7 +191,7 @@ const ROWS: &[Row] = &[
     Row {
         name: "super-admin.conf",
         authority: Authority::Kubernetes,
-        on: Bearer::FirstControlPlane,
+        on: Bearer::Initial,
         since: 29,
         common_name: CommonName::Fixed("kubernetes-super-admin"),
         organization: &[((0, 0), MASTERS)],
@@ -263,6 +264,7 @@ impl Row {
             usages: self.usages.iter().copied().collect(),
             names: self.names.of(plan, host),
             storage: self.storage(plan, host, version, &subject),
+            once: matches!(self.on, Bearer::Initial),
             subject,
         })
     }
@@ -293,7 +295,7 @@ impl Bearer {
     fn includes(self, plan: &Plan, host: &Host) -> bool {
         match self {
             Self::ControlPlanes => host.is_control_plane(),
-            Self::FirstControlPlane => plan.control_planes().next().is_some_and(|first| first.name == host.name),
+            Self::Initial => plan.control_planes().next().is_some_and(|first| first.name == host.name),
             Self::EtcdClients => host.is_control_plane() && plan.etcd.external.is_none(),
             Self::EtcdHosts => plan.has_etcd(host),
             Self::Nodes => host.is_node(),

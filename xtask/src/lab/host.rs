@@ -209,6 +209,11 @@ pub fn power_off(cache: &Cache, layout: &Layout, name: &str) -> Result<()> {
         sleep(Duration::from_millis(20));
     }
     layout.remove(name)?;
+    // The kernel takes a network namespace apart some time after its last process; until then the
+    // bridge's end of the cable is in the way of the next boot. (Names too long for an interface
+    // get another one from nspawn, and have to wait for the kernel.)
+    let cable = format!("vb-{name}");
+    let _ = command("ip", ["link", "delete", cable.as_str()]).output();
     // nspawn leaves this behind when it is killed.
     for directory in ["propagate", "unix-export"] {
         let _ = fs::remove_dir(Path::new("/run/systemd/nspawn").join(directory).join(name));

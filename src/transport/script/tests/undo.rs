@@ -81,9 +81,12 @@ fn untouched() -> Host {
     std::fs::remove_file(host.path("var/log/pods/keep")).unwrap();
     std::fs::set_permissions(host.path("etc/kubernetes/pki"), std::fs::Permissions::from_mode(0o750)).unwrap();
     host.write("run/slipway/lock", "");
+    host.write("sys/class/net/eth0/x", "");
+    std::fs::create_dir_all(host.path("usr/libexec")).unwrap();
     host
 }
 
+const ROUTES: &str = "/etc/systemd/system/slipway-routes.service";
 const OTHERS: &str = "*filter\n:INPUT ACCEPT [0:0]\n:DOCKER - [0:0]\n-A INPUT -j DOCKER\nCOMMIT\n";
 
 /// What the cluster does by itself.
@@ -117,7 +120,6 @@ fn live(host: &Host) {
     host.write("proc/sys/kernel/panic", "10\n");
     host.write("sys/class/net/cni0/brif/veth1/x", "");
     host.write("sys/class/net/veth1/x", "");
-    host.write("sys/class/net/eth0/x", "");
     host.write("run/lists/images", &(host.read("run/lists/images") + "registry.example/pulled-by-kubelet:1\n"));
 }
 
@@ -125,11 +127,10 @@ fn live(host: &Host) {
 fn probed(host: &Host) -> State {
     let mut state = State::default();
     let records = host.path("var/lib/slipway/records");
-    for entry in std::fs::read_dir(records).into_iter().flatten() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        let text = host.read(&format!("var/lib/slipway/records/{name}"));
-        let kind = FoundKind::File { digest: None, content: Some(Secret::new(text)) };
-        let path = RemotePath::fixed("/var/lib/slipway/records").join(&name).unwrap();
+    let names = std::fs::read_dir(records).into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let paths = names.map(|name| RemotePath::fixed("/var/lib/slipway/records").join(&name).unwrap());
+    for path in paths.chain([RemotePath::fixed(ROUTES)]).filter(|path| host.path(path.as_str()).exists()) {
+        let kind = FoundKind::File { digest: None, content: Some(Secret::new(host.read(path.as_str()))) };
         state.files.insert(path, FoundFile { mode: Mode(0o600), owner: 0, group: 0, kind });
     }
     state
@@ -147,6 +148,7 @@ fn used_by_a_cluster(payloads: &Path) -> Host {
     changes.insert(0, change(Artifact::Directory { path: RemotePath::fixed("/var/lib/kubelet"), mode: Mode(0o700) }));
     changes.insert(0, change(Artifact::Directory { path: RemotePath::fixed("/var/lib/etcd"), mode: Mode(0o700) }));
     changes.push(file("/var/lib/slipway/formed", 0o600, "cluster"));
+    changes.push(file(ROUTES, 0o644, "[Service]\nExecStart=/usr/sbin/ip -4 route replace 10.244.1.0/24 via 192.0.2.12\n"));
     host.good_quietly(&bundle_of(&changes));
     live(&host);
     host
@@ -174,7 +176,19 @@ fn a_host_is_as_it_was_before() {
     shellcheck(&bundle.script);
     host.good_quietly(&bundle);
     pretty_assertions(&compared(&host), &before);
-    insta::assert_snapshot!(host.read("run/lists/transaction"), @"");
+    insta::assert_snapshot!(host.read("run/lists/transaction"), @r#"
+    *filter
+    :KUBE-FIREWALL - [0:0]
+    -D INPUT -j KUBE-FIREWALL
+    -X KUBE-FIREWALL
+    COMMIT
+    *nat
+    :CNI-HOSTPORT-MASQ - [0:0]
+    -D POSTROUTING -m comment --comment "x" -j CNI-HOSTPORT-MASQ
+    -D POSTROUTING -s 10.244.0.0/24 ! -d 10.244.0.0/16 -m comment --comment slipway-masquerade -j MASQUERADE
+    -X CNI-HOSTPORT-MASQ
+    COMMIT
+    "#);
     let calls = host.read("calls");
     assert!(calls.contains("ip link delete veth1\n") && !calls.contains("link delete eth0"), "{calls}");
     // Once more: nothing is there any more, and nothing is done to what others own.

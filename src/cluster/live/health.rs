@@ -1,0 +1,160 @@
+//! Questions about the health of components, each asked on its own host, and about what may be
+//! disrupted. Nothing here waits longer than one question.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{LiveCluster, QUESTION, ask};
+use crate::cluster::ClusterError;
+use crate::cluster::etcd::{Etcd, Member};
+use crate::cluster::quorum::{self, Verdict, Voter};
+use crate::cluster::wire::{self, Tls};
+use crate::names::HostName;
+use crate::plan::Host;
+use crate::standing::peer_url;
+use crate::transport::Transport;
+
+/// A component of Kubernetes on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// The kubelet.
+    Kubelet,
+    /// The API server.
+    ApiServer,
+    /// The controller manager.
+    ControllerManager,
+    /// The scheduler.
+    Scheduler,
+}
+
+impl<T: Transport + 'static> LiveCluster<T> {
+    /// Whether that component on that host says it is healthy. The error says what was seen.
+    ///
+    /// # Errors
+    /// It is not, or does not answer within 10 s.
+    pub async fn health(&self, component: Component, host: &Host) -> Result<(), String> {
+        let answer = async {
+            match component {
+                Component::Kubelet => self.loopback(&host.name, 10248, Tls::None, "/healthz").await,
+                Component::ApiServer => {
+                    let client = self.client_of(host).map_err(|error| error.message)?;
+                    ask(&client, "/readyz").await.map(drop)
+                }
+                Component::ControllerManager => self.loopback(&host.name, 10257, Tls::Unverified, "/healthz").await,
+                Component::Scheduler => self.loopback(&host.name, 10259, Tls::Unverified, "/healthz").await,
+            }
+        };
+        // A host that is gone can take longer than its question: connecting has a limit of its own.
+        timeout(QUESTION, answer).await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// A client of the etcd member on that host; `None` if somebody else runs etcd.
+    ///
+    /// # Errors
+    /// The credentials cannot be read.
+    pub fn etcd_of(&self, host: &Host) -> Option<Result<Etcd, ClusterError>> {
+        let tls = self.etcd.as_ref()?;
+        Some(wire::client(&self.transport, &host.name, loopback_address(2379), tls).map(Etcd::new))
+    }
+
+    /// Whether the etcd member on that host is healthy. The error says what was seen.
+    ///
+    /// # Errors
+    /// It is not, or does not answer within 10 s.
+    pub async fn etcd_health(&self, host: &Host) -> Result<(), String> {
+        match self.etcd_of(host) {
+            None => Ok(()),
+            Some(Err(error)) => Err(error.message),
+            Some(Ok(etcd)) => timeout(QUESTION, etcd.health()).await.unwrap_or_else(|_| Err(no_answer())),
+        }
+    }
+
+    /// All Nodes by name.
+    ///
+    /// # Errors
+    /// No API server answers.
+    pub async fn nodes(&self) -> Result<BTreeMap<String, Value>, String> {
+        let client = self.client().await.map_err(|error| error.message)?;
+        let text = ask(&client, "/api/v1/nodes").await?;
+        let list: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let nodes = list["items"].as_array().cloned().unwrap_or_default();
+        let name = |node: &Value| node.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Ok(nodes.into_iter().map(|node| (name(&node), node)).collect())
+    }
+
+    /// Whether etcd keeps its quorum without the member on that host.
+    pub(super) async fn etcd_without(&self, host: &HostName) -> Verdict {
+        let questions = self.plan.etcd_hosts().map(|host| async move { (host, self.voter(host).await) });
+        let mut voters: Vec<(&Host, Voter)> = join_all(questions).await;
+        let mut strangers = Vec::new();
+        if let Some(members) = self.members(voters.iter().filter(|(_, voter)| voter.health.is_ok()).map(|(host, _)| *host)).await {
+            let is_on = |member: &Member, host: &Host| {
+                member.name == host.name.as_str() || member.peer_urls.iter().any(|url| *url == peer_url(host))
+            };
+            voters.retain(|(host, _)| members.iter().any(|member| !member.learner && is_on(member, host)));
+            strangers = members
+                .iter()
+                .filter(|member| !member.learner && !self.plan.etcd_hosts().any(|host| is_on(member, host)))
+                .map(|member| Voter {
+                    name: format!("member {} ({})", member.id, if member.name.is_empty() { "never started" } else { &member.name }),
+                    health: Err("not on a host of the plan".into()),
+                    knows_leader: false,
+                })
+                .collect();
+        }
+        let voters: Vec<Voter> = voters.into_iter().map(|(_, voter)| voter).chain(strangers).collect();
+        quorum::etcd_without(host, &voters)
+    }
+
+    /// The members as the first of these hosts that answers knows them.
+    async fn members(&self, hosts: impl Iterator<Item = &Host>) -> Option<Vec<Member>> {
+        for host in hosts {
+            if let Some(Ok(etcd)) = self.etcd_of(host)
+                && let Ok(Ok(members)) = timeout(QUESTION, etcd.members()).await
+            {
+                return Some(members);
+            }
+        }
+        None
+    }
+
+    async fn voter(&self, host: &Host) -> Voter {
+        let away = self.away.contains(&host.name);
+        let health = if away { Err("the host is not reached".to_owned()) } else { self.etcd_health(host).await };
+        let mut knows_leader = health.is_ok();
+        if !away && health.is_err()
+            && let Some(Ok(etcd)) = self.etcd_of(host)
+            && let Ok(Ok(status)) = timeout(QUESTION, etcd.status()).await
+        {
+            knows_leader = status.leader.0 != 0;
+        }
+        Voter { name: host.name.to_string(), health, knows_leader }
+    }
+
+    /// Whether another API server is ready while that host's is not.
+    pub(super) async fn api_servers_without(&self, host: &HostName) -> Verdict {
+        let questions = self.plan.control_planes().map(|host| async move {
+            let away = self.away.contains(&host.name);
+            let answer = if away { Err("the host is not reached".into()) } else { self.health(Component::ApiServer, host).await };
+            (host.name.clone(), answer)
+        });
+        quorum::api_servers_without(host, &join_all(questions).await.into_iter().collect())
+    }
+
+    async fn loopback(&self, host: &HostName, port: u16, tls: Tls, path: &str) -> Result<(), String> {
+        let client = wire::client(&self.transport, host, loopback_address(port), &tls).map_err(|error| error.message)?;
+        ask(&client, path).await.map(drop)
+    }
+}
+
+fn loopback_address(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([127, 0, 0, 1]), port)
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", QUESTION.as_secs())
+}
