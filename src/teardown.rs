@@ -163,7 +163,7 @@ pub fn graph(request: Request<'_>) -> Result<StepGraph, Vec<Refusal>> {
     let mut last_member: Option<StepId> = None;
     for (host, facts, origin) in request.hosts() {
         let id = |phase| StepId { phase, target: Target::Host(host.name.clone()) };
-        let changes = host_changes(request.plan, &facts.state, &origin);
+        let changes = host_changes(request.plan, host, &facts.state, &origin);
         steps.push(Step { changes, ..Step::empty(id(Phase::Reset)) });
         if leaves {
             let changes = departures(request.plan, host);
@@ -228,7 +228,7 @@ fn departures(plan: &Plan, host: &Host) -> Vec<Change> {
 
 /// Everything to take back on a host, in order.
 #[must_use]
-pub fn host_changes(plan: &Plan, state: &State, origin: &Origin) -> Vec<Change> {
+pub fn host_changes(plan: &Plan, host: &Host, state: &State, origin: &Origin) -> Vec<Change> {
     let records = records::all(state);
     let mut list = Undoing::default();
     list.gone(Undone::Stopped { unit: KUBELET.into() });
@@ -245,7 +245,10 @@ pub fn host_changes(plan: &Plan, state: &State, origin: &Origin) -> Vec<Change> 
     }
     list.gone(Undone::PodNetwork);
     let foreign = matches!(origin, Origin::Foreign(_));
-    list.gone(Undone::Kubernetes { foreign, etcd: plan.etcd.data_directory.clone() });
+    let directory = &plan.etcd.data_directory;
+    let kept = |record: &Record| matches!(record, Record::Path { path, .. } if path == directory);
+    let own_etcd = plan.has_etcd(host) || records.iter().any(kept);
+    list.gone(Undone::Kubernetes { foreign, etcd: own_etcd.then(|| directory.clone()) });
     list.paths(&records);
     for (name, new) in units(&records) {
         list.push(Undone::Unit { name: name.to_owned() }, new);

@@ -38,8 +38,9 @@ pub enum Undone {
     Kubernetes {
         /// Slipway did not make the cluster, so it has no note of what was there before.
         foreign: bool,
-        /// etcd's data directory.
-        etcd: RemotePath,
+        /// The data directory of the cluster's own member of etcd; `None` where there is none, so that
+        /// an etcd of somebody else keeps its data.
+        etcd: Option<RemotePath>,
     },
     /// A file, link, directory or program as it was.
     Path {
@@ -99,7 +100,8 @@ impl fmt::Display for Undone {
             Self::Route { network, gateway, .. } => write!(f, "route to {network} via {gateway}"),
             Self::PodNetwork => f.write_str("interfaces, packet filter rules and control groups of pods"),
             Self::Kubernetes { etcd, .. } => {
-                write!(f, "data of Kubernetes below /etc/kubernetes, /var/lib/kubelet, {etcd} and /var/log")
+                f.write_str("data of Kubernetes below /etc/kubernetes, /var/lib/kubelet and /var/log/pods")?;
+                etcd.as_ref().map_or(Ok(()), |directory| write!(f, ", and of etcd below {directory}"))
             }
             Self::Path { path, .. } => path.fmt(f),
             Self::Unit { name } => write!(f, "unit {name}"),

@@ -41,6 +41,12 @@ fn hosts(words: &[(&str, &str)]) -> BTreeMap<HostName, Facts> {
     words.iter().filter_map(|(name, word)| Some((host(name), facts(of(word)?)))).collect()
 }
 
+/// What is taken back on a control plane with that state.
+fn of_one(state: &State, origin: &Origin) -> Vec<Change> {
+    let plan = plan(1, 0, 0);
+    host_changes(&plan, &plan.hosts[0], state, origin)
+}
+
 /// The steps with what they wait for, or the refusals.
 fn plan_of(words: &[(&str, &str)], chosen: &[&str], flags: &str) -> Vec<String> {
     let control_planes = words.iter().filter(|(name, _)| name.starts_with("cp")).count();
@@ -96,7 +102,7 @@ fn everything_is_taken_back_in_an_order_that_can_be_cut_off() {
             "[Service]\nExecStart=/usr/sbin/ip -4 route replace 10.244.1.0/24 via 192.0.2.12\nExecStart=/bin/sh -c 'iptables'\n",
         ),
     ]);
-    let changes = host_changes(&plan(1, 0, 0), &state, &Origin::Slipway);
+    let changes = of_one(&state, &Origin::Slipway);
     let lines: Vec<String> = changes.iter().map(|change| format!("{}: {}", change.artifact.id(), change.reason)).collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     running kubelet.service: no longer wanted
@@ -106,7 +112,7 @@ fn everything_is_taken_back_in_an_order_that_can_be_cut_off() {
     running slipway-routes.service: no longer wanted
     route to 10.244.1.0/24 via 192.0.2.12: no longer wanted
     interfaces, packet filter rules and control groups of pods: no longer wanted
-    data of Kubernetes below /etc/kubernetes, /var/lib/kubelet, /var/lib/etcd and /var/log: no longer wanted
+    data of Kubernetes below /etc/kubernetes, /var/lib/kubelet and /var/log/pods, and of etcd below /var/lib/etcd: no longer wanted
     /etc/systemd/system/slipway-routes.service: no longer wanted
     /etc/kubernetes/pki/ca.crt: no longer wanted
     /etc/containerd/config.toml: as before slipway
@@ -124,8 +130,31 @@ fn everything_is_taken_back_in_an_order_that_can_be_cut_off() {
 }
 
 #[test]
+fn an_etcd_that_is_not_the_clusters_keeps_its_data() {
+    let mut plan = plan(1, 0, 1);
+    let etcd = |plan: &Plan, index: usize, state: &State| {
+        host_changes(plan, &plan.hosts[index], state, &Origin::Slipway).into_iter().find_map(|change| match change.artifact {
+            Artifact::Undone(Undone::Kubernetes { etcd, .. }) => Some(etcd),
+            _ => None,
+        })
+    };
+    assert!(etcd(&plan, 0, &State::default()).unwrap().is_some());
+    assert_eq!(etcd(&plan, 1, &State::default()).unwrap(), None);
+    plan.etcd.external = Some(
+        serde_json::from_value(serde_json::json!({
+            "endpoints": ["https://192.0.2.1:2379"], "caFile": "ca", "certificateFile": "crt", "keyFile": "key"
+        }))
+        .unwrap(),
+    );
+    assert_eq!(etcd(&plan, 0, &State::default()).unwrap(), None);
+    // Unless slipway made the directory, when the plan was another one.
+    let state = state(&[("/var/lib/slipway/records/e", "path=/var/lib/etcd\nkind=directory\nbefore=absent\n")]);
+    assert!(etcd(&plan, 0, &state).unwrap().is_some());
+}
+
+#[test]
 fn names_of_changes_are_distinct_within_a_step() {
-    let changes = host_changes(&plan(1, 0, 0), &hosts(CLUSTER)[&host("cp-1")].state, &Origin::Slipway);
+    let changes = of_one(&hosts(CLUSTER)[&host("cp-1")].state, &Origin::Slipway);
     let names: BTreeSet<String> = changes.iter().map(|change| change.artifact.id()).collect();
     assert_eq!(names.len(), changes.len());
 }
@@ -207,7 +236,7 @@ fn what_slipway_did_not_make_is_only_wiped_when_asked_for_by_name() {
         ["host cp-1 carries a cluster that slipway did not make: /etc/kubernetes/admin.conf"]
     );
     assert_eq!(plan_of(&words, &[], "foreign"), ["reset@cp-1"]);
-    let changes = host_changes(&plan(1, 0, 0), &State::default(), &Origin::Foreign("x".into()));
+    let changes = of_one(&State::default(), &Origin::Foreign("x".into()));
     let wiped = |change: &Change| matches!(change.artifact, Artifact::Undone(Undone::Kubernetes { foreign: true, .. }));
     assert!(changes.iter().any(wiped));
 }

@@ -236,7 +236,8 @@ impl Writer<'_> {
             Undone::Route { family, network, gateway } => self.script.call("undo_route", [family, network, gateway]),
             Undone::PodNetwork => self.script.fixed("remove_network"),
             Undone::Kubernetes { foreign, etcd } => {
-                self.script.call("remove_data", [etcd.as_str(), if *foreign { "yes" } else { "no" }])
+                let directory = etcd.as_ref().map(RemotePath::as_str);
+                self.script.call("remove_data", [if *foreign { "yes" } else { "no" }].into_iter().chain(directory))
             }
             Undone::Path { path, .. } => self.script.call("undo_path", [path.as_str()]),
             Undone::Unit { name } => self.script.call("undo_unit", [name]),

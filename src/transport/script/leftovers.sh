@@ -134,18 +134,18 @@ remove_own() {
   fi
 }
 
-# remove_data ETCD FOREIGN (yes or no): what Kubernetes wrote.
+# remove_data FOREIGN [ETCD]: what Kubernetes wrote. FOREIGN is `yes` or `no`.
 remove_data() {
   empty /var/lib/kubelet
   # Only what etcd itself makes: the directory is a choice of the plan.
-  rm -rf --one-file-system "$ROOT$1/member" || fail "cannot remove $1/member"
+  if [ $# -gt 1 ]; then rm -rf --one-file-system "$ROOT$2/member" || fail "cannot remove $2/member"; fi
   for name in admin super-admin kubelet bootstrap-kubelet controller-manager scheduler; do
-    remove_own "/etc/kubernetes/$name.conf" "$2"
+    remove_own "/etc/kubernetes/$name.conf" "$1"
   done
   for name in manifests pki tmp; do
     if [ -d "$ROOT/etc/kubernetes/$name" ]; then
       (cd "$ROOT/etc/kubernetes" && find "./$name" -depth -mindepth 1) >"$lib/stage/own"
-      while IFS= read -r path; do remove_own "/etc/kubernetes/${path#./}" "$2"; done <"$lib/stage/own"
+      while IFS= read -r path; do remove_own "/etc/kubernetes/${path#./}" "$1"; done <"$lib/stage/own"
     fi
   done
   empty /var/log/pods
