@@ -33,6 +33,7 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
             system::MODULES_FILE,
             system::SYSCTL_FILE,
             runtime::CONFIGURATION_FILE,
+            runtime::UNIT_FILE,
             pod_network::CNI_FILE,
             pod_network::POD_CIDRS_FILE,
             kubelet::UNIT_FILE,

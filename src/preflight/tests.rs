@@ -99,7 +99,15 @@ fn bad_hosts_are_told_what_is_wrong() {
 
 #[test]
 fn everything_wrong_is_reported_at_once() {
-    let found = findings(&usual(), Facts { system: System { cpus: 1, kernel: "2.6".into(), ..System::default() }, ..Facts::default() }, Stage::Fresh);
+    let system = System {
+        cpus: 1,
+        kernel: "2.6".into(),
+        root: false,
+        systemd: false,
+        cni_directory: None,
+        ..System::default()
+    };
+    let found = findings(&usual(), Facts { system, ..Facts::default() }, Stage::Fresh);
     for check in ["commands", "cni-plugins", "cpus", "kernel", "kubelet", "not-root", "systemd"] {
         assert!(found.iter().any(|finding| finding.starts_with(&format!("Error {check}:"))), "{check} in {found:?}");
     }

@@ -103,11 +103,14 @@ fn identify(cache: &Cache, name: &str, root: &Path, all_names: &[String]) -> Res
     )?;
     // No name server exists; an empty list makes lookups fail at once.
     file("etc/resolv.conf", String::new())?;
+    // Old kubelets ask a cloud's metadata server at 169.254.169.254, and without a refusal wait
+    // for an answer at every start.
     file(
         "etc/systemd/network/10-lab.network",
         format!(
             "[Match]\nName=host0\n[Network]\nAddress={own}/{PREFIX_LENGTH}\nGateway={GATEWAY}\n\
-             LinkLocalAddressing=ipv6\nIPv6AcceptRA=no\n"
+             LinkLocalAddressing=ipv6\nIPv6AcceptRA=no\n\
+             [Route]\nDestination=169.254.0.0/16\nType=unreachable\n"
         ),
     )?;
     // Routes that others add must survive a restart of networkd.
