@@ -10,6 +10,8 @@ use crate::artifact::{Content, Object};
 use crate::names::Mode;
 use crate::transport::shell::shellcheck;
 
+mod undo;
+
 const STUB: &str = r#"#!/bin/sh
 name=${0##*/}
 printf '%s\n' "$name $*" >>"$ROOT/calls"
