@@ -30,6 +30,7 @@ pub mod report;
 pub mod request;
 pub mod standing;
 pub mod status;
+pub mod teardown;
 pub mod template;
 pub mod transport;
 pub mod trust;

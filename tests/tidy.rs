@@ -133,6 +133,7 @@ fn words_of(name: &str) -> Vec<String> {
 const PURE: &[&str] = &[
     "names.rs",
     "artifact.rs",
+    "artifact/",
     "facts.rs",
     "change.rs",
     "phase.rs",
@@ -142,6 +143,7 @@ const PURE: &[&str] = &[
     "preflight.rs",
     "request.rs",
     "standing.rs",
+    "teardown.rs",
     "release.rs",
     "release/",
     "template.rs",

@@ -82,7 +82,7 @@ pub(super) async fn plan<T: Transport + 'static>(
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    let (facts, absent) = probe(&plan, &transport, &options).await?;
+    let (facts, absent) = probe(&plan, &transport, options.lock.clone()).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.selection)?;
     let warnings = check(&plan, &facts, standing.stage, options.now)?;
@@ -121,8 +121,8 @@ pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str)
 }
 
 /// Looks at every host. One whose lock is taken ends the run.
-async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, options: &Options<'_>) -> Result<Probed, Failure> {
-    let (facts, absent) = survey::probe(plan, transport, options.lock.clone(), |_| true).await;
+pub(super) async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, lock: Option<String>) -> Result<Probed, Failure> {
+    let (facts, absent) = survey::probe(plan, transport, lock, |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -289,7 +289,7 @@ async fn cluster_steps<T: Transport + 'static>(
 }
 
 /// All reasons to refuse as one failure.
-fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
+pub(super) fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut failure = Failure::new(Kind::Refused, lines.join("\nerror: "));
     for problem in problems {

@@ -42,7 +42,9 @@ fn a_killed_bootstrap_is_finished_by_the_next_run() {
     let mut authorities: BTreeSet<String> = authority(&machines).into_iter().collect();
 
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.subsec_nanos());
-    for round in 1..=3_u32 {
+    // `cargo xtask torture` kills more often.
+    let rounds = if std::env::var_os("SLIPWAY_TORTURE").is_some() { 12 } else { 3 };
+    for round in 1..=rounds {
         // Any moment will do; the text tells which it was.
         let moment = seed.rotate_left(11 * round) % LATEST_KILL_MILLISECONDS;
         let run = desk.start(&["apply", &file, "--yes"]);

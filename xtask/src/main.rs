@@ -9,6 +9,7 @@ mod docs;
 mod error;
 mod lab;
 mod test;
+mod torture;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Task {
     Demo(demo::Arguments),
     /// All tests: without hosts, and in the lab (needs root for those).
     Test(test::Arguments),
+    /// What is too long for `test`: the same, with more of everything (needs root).
+    Torture,
     /// Measures, against kubeadm on the same hosts (needs root and the lab).
     Bench {
         #[command(subcommand)]
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Lab { command } => lab::run(command),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Torture => torture::run(),
         Task::Bench { command } => bench::run(command),
         Task::Docs { check } => docs::run(check),
     };
