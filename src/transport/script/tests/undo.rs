@@ -143,6 +143,12 @@ fn reset(host: &Host, origin: &Origin) -> Bundle {
 }
 
 fn used_by_a_cluster(payloads: &Path) -> Host {
+    let host = applied(payloads);
+    live(&host);
+    host
+}
+
+fn applied(payloads: &Path) -> Host {
     let host = untouched();
     let mut changes = everything(payloads);
     changes.insert(0, file("/etc/systemd/system/kubelet.service", 0o644, "unit"));
@@ -151,8 +157,16 @@ fn used_by_a_cluster(payloads: &Path) -> Host {
     changes.push(file("/var/lib/slipway/formed", 0o600, "cluster"));
     changes.push(file(ROUTES, 0o644, "[Service]\nExecStart=/usr/sbin/ip -4 route replace 10.244.1.0/24 via 192.0.2.12\n"));
     host.good_quietly(&bundle_of(&changes));
-    live(&host);
     host
+}
+
+/// Another host that is just the same.
+fn copy_of(host: &Host) -> Host {
+    let copy = Host { root: tempfile::tempdir().unwrap(), bin: tempfile::tempdir().unwrap() };
+    for (from, to) in [(&host.root, &copy.root), (&host.bin, &copy.bin)] {
+        assert!(Command::new("cp").arg("-a").arg(from.path().join(".")).arg(to.path()).status().unwrap().success());
+    }
+    copy
 }
 
 /// The tree without what is of no host: an empty directory in memory is all that stays.
@@ -210,12 +224,14 @@ fn pretty_assertions(found: &BTreeMap<String, String>, wanted: &BTreeMap<String,
 fn a_reset_cut_off_anywhere_is_finished_by_the_next() {
     let payloads = tempfile::tempdir().unwrap();
     let before = compared(&untouched());
+    let applied = applied(payloads.path());
     for (program, stride) in
-        [("mv", 1), ("rm", 5), ("rmdir", 2), ("find", 1), ("cp", 1), ("ctr", 1), ("systemctl", 1), ("umount", 1), ("ip", 1), ("iptables-restore", 1)]
+        [("mv", 1), ("rm", 7), ("rmdir", 3), ("find", 2), ("cp", 1), ("ctr", 2), ("systemctl", 3), ("umount", 1), ("ip", 1), ("iptables-restore", 1)]
     {
         let mut deaths = 0;
         for nth in (1..500).step_by(stride) {
-            let host = used_by_a_cluster(payloads.path());
+            let host = copy_of(&applied);
+            live(&host);
             let bundle = reset(&host, &Origin::Slipway);
             stub_of_death(&host, program, nth, nth % 2 == 0);
             if PROGRAMS.contains(&program) {
