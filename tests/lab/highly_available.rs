@@ -21,6 +21,27 @@ const OUTSIDE: &str = "worker-33";
 const ETCDCTL: &str = "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt \
     --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key";
 
+/// What the packages of kubeadm bring besides programs: a unit, and the drop-in with kubeadm's files.
+const KUBELET_OF_KUBEADM: &str = "\
+mkdir -p /etc/systemd/system/kubelet.service.d
+cat > /etc/systemd/system/kubelet.service <<'END'
+[Service]
+ExecStart=/usr/bin/kubelet
+Restart=always
+RestartSec=1
+[Install]
+WantedBy=multi-user.target
+END
+cat > /etc/systemd/system/kubelet.service.d/10-kubeadm.conf <<'END'
+[Service]
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+ExecStart=
+ExecStart=/usr/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
+    --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
+END
+systemctl daemon-reload
+systemctl -q enable kubelet";
+
 /// Names of the members that have started.
 fn etcd_members(cluster: &Cluster, host: &str) -> Vec<String> {
     let pod = format!("etcd-{host}");
@@ -201,12 +222,13 @@ fn kubeadm_joins(machines: &Machines, cluster: &Cluster) {
     // this node's part of the pod network.
     let runtime = machines.shell("worker-31", "cat /etc/containerd/config.toml");
     machines.shell(OUTSIDE, &format!("cat > /etc/containerd/config.toml <<'EOF'\n{runtime}\nEOF\nsystemctl restart containerd"));
+    machines.shell(OUTSIDE, KUBELET_OF_KUBEADM);
     let network = json!({
         "cniVersion": "0.3.1", "name": "lab", "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
         "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.244.200.0/24" }]], "routes": [{ "dst": "0.0.0.0/0" }] },
     });
     machines.shell(OUTSIDE, &format!("mkdir -p /etc/cni/net.d && cat > /etc/cni/net.d/10-lab.conf <<'EOF'\n{network}\nEOF"));
-    let output = machines.shell(OUTSIDE, &format!("sysctl -q net.ipv4.ip_forward=1; {join} --ignore-preflight-errors=all 2>&1"));
+    let output = machines.shell(OUTSIDE, &format!("sysctl -q net.ipv4.ip_forward=1; {join} 2>&1"));
     assert!(output.contains("This node has joined the cluster"), "{output}");
     cluster.wait_for_node(OUTSIDE, "True", Duration::from_secs(120));
     machines.shell(OUTSIDE, "systemctl stop kubelet");

@@ -11,6 +11,8 @@ use super::slipway::Desk;
 use super::snapshot::Snapshot;
 
 const HOSTS: [&str; 2] = ["etcd-31", "cp-37"];
+/// The only host of a second cluster, without etcd.
+const SECOND: &str = "cp-36";
 
 /// In place of curl: brings the bytes of another file.
 const FALSE_CURL: &str = "cat > /usr/bin/curl <<'EOF'\n#!/bin/sh\nwhile [ \"$1\" != -o ]; do shift; done\necho 'not a kubelet' > \"$2\"\nEOF\nchmod +x /usr/bin/curl";
@@ -18,7 +20,7 @@ const FALSE_CURL: &str = "cat > /usr/bin/curl <<'EOF'\n#!/bin/sh\nwhile [ \"$1\"
 #[test]
 #[ignore = "in the lab, with `cargo xtask test`"]
 fn etcd_on_its_own_host_and_images_from_archives() {
-    let machines = Machines::boot_with(&HOSTS, &["--bare-images"]);
+    let mut machines = Machines::boot_with(&HOSTS, &["--bare-images"]);
     let desk = Desk::new();
     let roles: [(&str, &[&str]); 2] = [("etcd-31", &["etcd"]), ("cp-37", &["control-plane", "worker"])];
     let mut plan = plan(&machines, &roles);
@@ -66,6 +68,10 @@ fn etcd_on_its_own_host_and_images_from_archives() {
 
     machines.step("a plan of another cluster is refused on these hosts");
     another_cluster(&machines, &desk, &plan);
+
+    machines.step("a second cluster keeps its objects in the same etcd, as one that somebody else runs");
+    machines.add(&[SECOND], &[]);
+    etcd_of_somebody_else(&machines, &desk);
 }
 
 fn bad_download(machines: &Machines, desk: &Desk, plan: &Value) {
@@ -106,5 +112,30 @@ fn another_cluster(machines: &Machines, desk: &Desk, plan: &Value) {
     let file = write(desk, "other", &other);
     let ended = desk.run_for(4, &["apply", &file, "--yes"]);
     ended.says("etcd-31");
+    eprintln!("{}", ended.err);
     before.is_unchanged(machines);
+}
+
+/// The same etcd, given as endpoints with a client certificate. The prefix keeps the clusters apart.
+fn etcd_of_somebody_else(machines: &Machines, desk: &Desk) {
+    for (file, source) in [
+        ("etcd-ca.crt", "etcd/ca.crt"),
+        ("client.crt", "apiserver-etcd-client.crt"),
+        ("client.key", "apiserver-etcd-client.key"),
+    ] {
+        std::fs::write(desk.path(file), machines.shell("cp-37", &format!("cat /etc/kubernetes/pki/{source}"))).expect("a file can be written");
+    }
+    let mut second = plan(machines, &[(SECOND, &["control-plane", "worker"])]);
+    second["name"] = json!("second");
+    second["etcd"] = json!({ "external": {
+        "endpoints": [format!("https://{}:2379", machines.address("etcd-31"))],
+        "caFile": "etcd-ca.crt", "certificateFile": "client.crt", "keyFile": "client.key",
+    } });
+    second["apiServer"] = json!({ "extraArgs": { "etcd-prefix": "/second" } });
+    let file = write(desk, "second", &second);
+    desk.run_for(0, &["apply", &file]);
+    let cluster = Cluster::of(desk, machines, &file, SECOND);
+    cluster.nodes_are_ready(&[SECOND]);
+    machines.shell(SECOND, "[ ! -e /etc/kubernetes/manifests/etcd.yaml ] && [ ! -e /etc/kubernetes/pki/etcd/ca.key ]");
+    nothing_is_left_to_do(desk, &file, 1);
 }
