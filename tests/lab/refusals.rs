@@ -93,9 +93,9 @@ fn bad_input_is_told_and_nothing_is_changed() {
     );
     scene.refuses_on_broken(
         "a full disk",
-        ["mount -t tmpfs -o size=4m tmpfs /usr/local", "umount /usr/local"],
+        ["mount -o remount,size=12m /run", "mount -o remount,size=20% /run"],
         4,
-        &["host cp-35", "error[disk-space]", "/usr/local"],
+        &["host cp-35", "error[disk-space]", "/run"],
         |_| {},
     );
     scene.refuses_on_broken(

@@ -4,12 +4,12 @@ use super::machines::Machines;
 
 /// Files (with size, mode, owner, time of change), links, mounts, interfaces, units, kernel
 /// settings. Left out is what lives by itself: logs, caches, what a login leaves behind, and the
-/// lock below /run (which goes with a reboot).
+/// lock below /run (which goes with a reboot). /etc/hosts is the lab's own.
 const LOOK: &str = r#"
 cd /
 find / /var/lib -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log \
     -o -path /var/tmp -o -path /var/cache -o -path /var/lib/systemd -o -path /var/lib/containerd -o -path /var/lib/etcd \
-    -o -path /var/lib/kubelet/pods -o -path /root/.bash_history \) -prune -o \
+    -o -path /var/lib/kubelet/pods -o -path /root/.bash_history -o -path /etc/hosts \) -prune -o \
     \( -type d -printf 'directory %p %m %U:%G\n' -o -printf '%y %p %m %U:%G %s %T@ %l\n' \) | sort -u
 find /var/lib/etcd /run/slipway/work /tmp -maxdepth 1 2>/dev/null | grep -v systemd-private
 cut -d' ' -f1-3 /proc/self/mounts | grep -v -e ' /run/user' -e '/run/credentials' | sort

@@ -143,6 +143,10 @@ runtime:
   cgroupDriver: cgroupfs
   settings:
     plugins: {{io.containerd.grpc.v1.cri: {{restrict_oom_score_adj: true}}}}
+kubelet:
+  configuration:
+    imageGCHighThresholdPercent: 100
+    evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}}
 kubeProxy:
   configuration:
     conntrack: {{maxPerCore: 0, min: 0}}
