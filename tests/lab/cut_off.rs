@@ -31,7 +31,7 @@ fn a_killed_bootstrap_is_finished_by_the_next_run() {
     machines.step("a second operator is kept out while a run is going on");
     let first = desk.start(&["apply", &file]);
     eventually("the first run has begun", Duration::from_secs(60), || {
-        if first.err().contains("system@") { Ok(()) } else { Err(first.err()) }
+        if first.err().contains(" system: ") { Ok(()) } else { Err(first.err()) }
     });
     let second = desk.run_for(4, &["apply", &file]);
     second.says("locked by another run").says("slipway apply of");

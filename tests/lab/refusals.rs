@@ -93,7 +93,7 @@ fn bad_input_is_told_and_nothing_is_changed() {
     );
     scene.refuses_on_broken(
         "a full disk",
-        ["mount -o remount,size=12m /run", "mount -o remount,size=20% /run"],
+        ["mount -o remount,size=8m /run", "mount -o remount,size=20% /run"],
         4,
         &["host cp-35", "error[disk-space]", "/run"],
         |_| {},
@@ -110,7 +110,6 @@ fn bad_input_is_told_and_nothing_is_changed() {
         },
     );
 
-    scene.machines.step("a host that kubeadm has been on");
     let traces = "mkdir -p /etc/kubernetes/manifests /etc/kubernetes/pki; echo x > /etc/kubernetes/pki/ca.crt; \
         echo 'apiVersion: v1' > /etc/kubernetes/manifests/kube-apiserver.yaml";
     scene.refuses_on_broken(
@@ -121,10 +120,9 @@ fn bad_input_is_told_and_nothing_is_changed() {
         |_| {},
     );
 
-    scene.machines.step("one control plane away: no second CA");
     scene.machines.power_off("cp-36");
     scene.before = Snapshot::of(&scene.machines, &HOSTS[..2]);
-    let ended = scene.refuses("one control plane is away", 5, &["host cp-36", "never makes a second CA"], |_| {});
+    let ended = scene.refuses("one control plane is away: no second CA is made", 5, &["host cp-36", "never makes a second CA"], |_| {});
     assert!(ended.took.as_secs() < 60, "{ended}");
     for name in &HOSTS[..2] {
         scene.machines.shell(name, "[ ! -e /etc/kubernetes/pki ] && [ ! -e /var/lib/slipway ]");
