@@ -108,8 +108,11 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
 
 /// What a step waits for after its changes.
 #[must_use]
-pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, local: &LocalFiles) -> Vec<Gate> {
+pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, stage: Stage, local: &LocalFiles) -> Vec<Gate> {
     match (phase, host) {
+        // In a fresh cluster nobody is served yet, and what comes next waits for what the kubelet
+        // brings up: the API server or the Node. Its own endpoint can be seconds behind them.
+        (Phase::Kubelet, Some(_)) if stage == Stage::Fresh => Vec::new(),
         (Phase::Kubelet, Some(host)) => vec![Gate::KubeletHealthy(host.name.clone())],
         (Phase::Healthy, Some(host)) => {
             let mut gates = Vec::new();

@@ -230,7 +230,7 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         let others = inputs.standing.stage == Stage::Living && inputs.plan.control_planes().count() > 1;
         let paused = others && pause::around_etcd(&mut changes, &control_plane, state);
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
-            let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.local);
+            let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
             if paused && rule.phase == Phase::Etcd {
                 gates.push(Gate::EtcdHealthy(host.name.clone()));
             }
@@ -283,7 +283,7 @@ async fn cluster_steps<T: Transport + 'static>(
             id: StepId { phase: rule.phase, target: Target::Cluster },
             before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
-            gates: desired::gates(rule.phase, inputs.plan, None, inputs.local),
+            gates: desired::gates(rule.phase, inputs.plan, None, inputs.standing.stage, inputs.local),
         })
         .collect())
 }

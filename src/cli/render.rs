@@ -140,7 +140,7 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
                 before: Vec::new(),
                 changes: host_changes(artifacts, &system, &state, &mut changed),
-                gates: desired::gates(rule.phase, plan, Some(host), &local),
+                gates: desired::gates(rule.phase, plan, Some(host), Stage::Fresh, &local),
             });
         }
     }
@@ -151,7 +151,7 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
             id: StepId { phase: rule.phase, target: Target::Cluster },
             before: Vec::new(),
             changes: artifacts.into_iter().map(|artifact| Change { artifact, reason: Reason::Missing, before: None }).collect(),
-            gates: desired::gates(rule.phase, plan, None, &local),
+            gates: desired::gates(rule.phase, plan, None, Stage::Fresh, &local),
         });
     }
     StepGraph::build(plan, Stage::Fresh, steps, &plan.limits).map_err(|error| Failure::from_error(Kind::Bug, &error))

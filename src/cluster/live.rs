@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{self, Scope};
@@ -268,11 +269,12 @@ impl<T: Transport + 'static> LiveCluster<T> {
 
     async fn node(&self, name: &HostName) -> Result<Value, String> {
         let client = self.client().await.map_err(|error| error.message)?;
-        match ask(&client, &format!("/api/v1/nodes/{name}")).await {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string()),
-            Err(reason) => {
+        match Api::<Node>::all(client).get_opt(name.as_str()).await {
+            Ok(Some(node)) => serde_json::to_value(node).map_err(|error| error.to_string()),
+            Ok(None) => Err("its kubelet has not registered it".to_owned()),
+            Err(error) => {
                 self.forget_client();
-                Err(reason)
+                Err(describe(&error))
             }
         }
     }
@@ -331,6 +333,10 @@ impl<T: Transport + 'static> LiveCluster<T> {
 
 impl<T: Transport + 'static> Cluster for LiveCluster<T> {
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
+        if let Artifact::NodeMarks(wanted) = &change.artifact {
+            // The kubelet registers its Node, and may need as long for it as anything that comes up.
+            self.wait(&Gate::NodeRegistered(wanted.node.clone()), self.plan.limits.gate_timeout.0).await?;
+        }
         // An API server that has just come up may still refuse for a moment (RBAC is filled, a
         // webhook or a definition is not served yet). Every change is safe to repeat.
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -76,11 +76,24 @@ fn brought(plan: &Plan) -> impl Iterator<Item = RemotePath> {
 }
 
 fn configuration_text(plan: &Plan, system: &System, pause_image: &str) -> String {
-    let (major, minor) = version(&system.containerd_version);
+    let (major, minor) = version(&expected_version(plan, system));
     let mut tree = if major >= 2 { version_3(plan, system, pause_image, minor) } else { version_2(plan, system, pause_image) };
     merge(&mut tree, &plan.runtime.settings);
     let (top, tables) = flatten(&tree);
     Containerd { version: if major >= 2 { 3 } else { 2 }, top, tables }.render()
+}
+
+/// The version that is there, or that comes with the archive slipway brings, by the archive's name
+/// (`containerd-2.1.4-linux-amd64.tar.gz`): a first run must write what the second one wants.
+fn expected_version(plan: &Plan, system: &System) -> String {
+    let name = match plan.binaries.get(&Program::Containerd) {
+        _ if !system.containerd_version.is_empty() => return system.containerd_version.clone(),
+        Some(Source::Upload(file)) => file.to_string_lossy().into_owned(),
+        Some(Source::Download { address, .. }) => address.clone(),
+        _ => String::new(),
+    };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split('-').find(|part| part.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default().to_owned()
 }
 
 /// Major and minor number; an unknown version counts as the widespread 1.7.

@@ -35,6 +35,9 @@ impl StepGraph {
             return Err(GraphError::NoPlace(id));
         }
         edges.extend(waves.edges(|id| has_step(plan, id.phase, &id.target)));
+        if stage == Stage::Fresh {
+            edges.extend(kubelets_after_api_servers(plan));
+        }
         let etcd_hosts = plan.etcd_hosts().map(|host| host.name.clone()).collect();
         Ok(Self { waves, ..Self::assemble(stage, etcd_hosts, nodes, edges)? })
     }
@@ -46,6 +49,21 @@ fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {
     }
     let hosts = plan.hosts.iter().filter(|host| rule.on.includes(plan, host));
     hosts.map(|host| Target::Host(host.name.clone())).collect()
+}
+
+/// In a fresh cluster the kubelets of the other hosts start when there are API servers to talk to.
+/// A kubelet that finds none asks again after longer and longer waits (up to 7 s for its Node, up to
+/// 30 s and more for Services and Pods), and would be ready later than one that starts later.
+fn kubelets_after_api_servers(plan: &Plan) -> Vec<(StepId, StepId)> {
+    let (healthy, kubelets) = (targets(plan, rule(Phase::Healthy)), targets(plan, rule(Phase::Kubelet)));
+    let waiting = kubelets.into_iter().filter(|target| !has_step(plan, Phase::Healthy, target));
+    let step = |phase, target: &Target| StepId { phase, target: target.clone() };
+    waiting
+        .flat_map(|later| {
+            let later = step(Phase::Kubelet, &later);
+            healthy.iter().map(|target| (step(Phase::Healthy, target), later.clone())).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 fn has_step(plan: &Plan, phase: Phase, target: &Target) -> bool {

@@ -132,7 +132,9 @@ fn a_fresh_cluster_starts_all_members_together_after_every_authority() {
     let graph = build(&plan, Stage::Fresh, full(&plan));
     assert!(comes_before(&graph, "authority@cp-3", "certificates@w-1"));
     assert!(!comes_before(&graph, "healthy@cp-1", "etcd@cp-2"));
-    assert!(!comes_before(&graph, "kubelet@cp-1", "kubelet@w-1"));
+    assert!(!comes_before(&graph, "kubelet@cp-1", "kubelet@cp-2"));
+    assert!(!comes_before(&graph, "healthy@cp-1", "local-proxy@w-1"), "workers are prepared meanwhile");
+    assert!(comes_before(&graph, "healthy@cp-3", "kubelet@w-1"), "a kubelet does not wait for API servers by itself");
     assert!(comes_before(&graph, "kubelet@w-2", "nodes@cluster"));
 }
 
