@@ -15,4 +15,5 @@ mod cut_off;
 mod highly_available;
 mod own_etcd;
 mod refusals;
+mod reset;
 mod single_node;

@@ -102,6 +102,11 @@ impl Running {
         self.ended(status)
     }
 
+    /// What it wrote to standard output so far.
+    pub fn out(&self) -> String {
+        read(&self.files[0])
+    }
+
     /// What it wrote to standard error so far.
     pub fn err(&self) -> String {
         read(&self.files[1])
