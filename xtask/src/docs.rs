@@ -12,12 +12,23 @@ const TEST: &str = "plan::schema::reference::tests::the_committed_reference_is_t
 pub fn run(check: bool) -> Result<ExitCode> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--quiet", "--package", "slipway", "--lib", "--", "--exact", TEST]);
+    command.args([
+        "test",
+        "--quiet",
+        "--package",
+        "slipway",
+        "--lib",
+        "--",
+        "--exact",
+        TEST,
+    ]);
     command.env_remove("SLIPWAY_BLESS");
     if !check {
         command.env("SLIPWAY_BLESS", "1");
     }
-    let status = command.status().explain(|| "cannot start cargo".to_string())?;
+    let status = command
+        .status()
+        .explain(|| "cannot start cargo".to_string())?;
     if status.success() {
         return Ok(ExitCode::SUCCESS);
     }

@@ -15,6 +15,13 @@ pub const CONTROL_PLANES: [&str; 3] = ["bench-cp-1", "bench-cp-2", "bench-cp-3"]
 /// The workers.
 pub const WORKERS: [&str; 2] = ["bench-w-1", "bench-w-2"];
 
+/// What all kubelets are told: the hosts share the machine's disk, and by default a kubelet throws
+/// images away when less than 15% of it are free.
+pub const KUBELET: &str = "\
+evictionHard: {imagefs.available: 1%, nodefs.available: 1%, memory.available: 100Mi}
+imageGCHighThresholdPercent: 100
+";
+
 /// What hosts are given to calm down after they booted.
 const SETTLE: Duration = Duration::from_secs(3);
 

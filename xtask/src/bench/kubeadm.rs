@@ -9,7 +9,7 @@
 //! It goes to each host as soon as that host has joined.
 
 use super::finish;
-use super::hosts::{CONTROL_PLANES, Hosts, WORKERS, each, endpoint, names};
+use super::hosts::{CONTROL_PLANES, Hosts, KUBELET, WORKERS, each, endpoint, names};
 use super::results::{Lap, Part};
 use crate::error::{Error, Result};
 use crate::lab::address::address;
@@ -136,9 +136,7 @@ networking: {{podSubnet: 10.244.0.0/16}}
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: cgroupfs
-imageGCHighThresholdPercent: 100
-evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}}
----
+{KUBELET}---
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 conntrack: {{maxPerCore: 0, min: 0}}

@@ -4,7 +4,7 @@
 //! certificates, the hosts' kernel settings, containerd and units.
 
 use super::finish;
-use super::hosts::{CONTROL_PLANES, Hosts, WORKERS, endpoint};
+use super::hosts::{CONTROL_PLANES, Hosts, KUBELET, WORKERS, endpoint};
 use super::results::{Lap, Part};
 use crate::error::{Error, Explain, Result};
 use crate::lab::address::address;
@@ -143,21 +143,22 @@ runtime:
   cgroupDriver: cgroupfs
   settings:
     plugins: {{io.containerd.grpc.v1.cri: {{restrict_oom_score_adj: true}}}}
-kubelet:
-  configuration:
-    imageGCHighThresholdPercent: 100
-    evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%}}
 kubeProxy:
   configuration:
     conntrack: {{maxPerCore: 0, min: 0}}
 binaries: {{kubelet: preinstalled, kubectl: preinstalled}}
-ssh:
+kubelet:
+  configuration:
+{kubelet}ssh:
   user: root
   identityFile: {identity}
   knownHostsFile: {known_hosts}
 hosts:
 ",
         endpoint = endpoint(),
+        kubelet = KUBELET
+            .replace("evictionHard", "    evictionHard")
+            .replace("imageGC", "    imageGC"),
         identity = identity.display(),
         known_hosts = known_hosts.display(),
     );
