@@ -8,6 +8,10 @@ use std::path::PathBuf;
 use crate::names::{Digest, HostName, Mode, RemotePath};
 use crate::plan::Taint;
 
+pub mod undone;
+
+use undone::{Departure, Undone};
+
 /// Bytes that must not be seen: `Debug` prints a placeholder, there is no `Display` and no
 /// `Serialize`. They leave the process only through a transport.
 #[derive(Clone)]
@@ -222,6 +226,10 @@ pub enum Artifact {
     Object(Object),
     /// Labels, taints and annotations of a Node.
     NodeMarks(NodeMarks),
+    /// Something taken back on a host, by `reset`.
+    Undone(Undone),
+    /// A host's place in a cluster that lives on without it, by `reset`.
+    Departed(Departure),
 }
 
 /// Where a program's bytes come from.
@@ -297,6 +305,12 @@ impl Object {
 }
 
 impl Artifact {
+    /// Whether it is of the cluster, and reached through its interfaces instead of a host's shell.
+    #[must_use]
+    pub fn is_of_cluster(&self) -> bool {
+        matches!(self, Self::Object(_) | Self::NodeMarks(_) | Self::Departed(_))
+    }
+
     /// A short name that is unique within a step: the path, `unit kubelet.service`, ….
     #[must_use]
     pub fn id(&self) -> String {
@@ -317,6 +331,8 @@ impl Artifact {
             Self::Pulled { name } => format!("image {name}"),
             Self::Object(object) => object.id(),
             Self::NodeMarks(marks) => format!("Node/{}", marks.node),
+            Self::Undone(undone) => undone.to_string(),
+            Self::Departed(departure) => departure.to_string(),
         }
     }
 }

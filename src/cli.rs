@@ -15,6 +15,8 @@ mod graph;
 mod kubeconfig;
 mod planning;
 mod render;
+mod reset;
+mod running;
 mod sessions;
 mod status;
 mod survey;
@@ -38,6 +40,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make the hosts and the cluster what the plan file says
     Apply(apply::Arguments),
+    /// Take hosts back to what they were before slipway
+    Reset(reset::Arguments),
     /// Draw the graph of steps
     Graph(graph::Arguments),
     /// Show hosts, versions, component health, etcd members and certificate expiry
@@ -96,6 +100,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Render(arguments) => render::run(&arguments),
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
+        Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
         Command::Token(arguments) => runtime.block_on(token::run(&arguments)),

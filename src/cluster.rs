@@ -7,6 +7,7 @@ use crate::change::Change;
 use crate::graph::Gate;
 
 pub mod compare;
+pub mod departure;
 pub mod etcd;
 pub mod live;
 pub mod marks;

@@ -98,6 +98,8 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
             }
             Phase::Formed => formed::artifacts(plan),
             Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready => continue,
+            // Nothing is wanted by them, and no rule names them.
+            Phase::Leave | Phase::Reset => continue,
         };
         phases.push((rule.phase, artifacts));
     }

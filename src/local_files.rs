@@ -2,6 +2,7 @@
 //! what is needed to compare them), manifests, an external etcd's credentials.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -65,9 +66,10 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
         let Source::Upload(file) = source else { continue };
         for architecture in architectures {
             let path = upload_file(file, architecture);
-            if !files.digests.contains_key(&path) {
-                let digest = digest_of(&path).map_err(|source| LocalFileError::Read { path: path.clone(), source })?;
-                files.digests.insert(path, digest);
+            if let Entry::Vacant(entry) = files.digests.entry(path) {
+                let digest =
+                    digest_of(entry.key()).map_err(|source| LocalFileError::Read { path: entry.key().clone(), source })?;
+                entry.insert(digest);
             }
         }
     }

@@ -47,6 +47,12 @@ pub enum Phase {
     Addons,
     /// Nothing is changed: Nodes are Ready and add-ons are rolled out.
     Ready,
+    /// A host leaves a cluster that lives on. Only of `reset`, so it has no row in `RULES`.
+    #[value(skip)]
+    Leave,
+    /// Everything on a host is taken back. Only of `reset`, so it has no row in `RULES`.
+    #[value(skip)]
+    Reset,
 }
 
 impl fmt::Display for Phase {
@@ -70,6 +76,8 @@ impl fmt::Display for Phase {
             Self::Network => "network",
             Self::Addons => "addons",
             Self::Ready => "ready",
+            Self::Leave => "leave",
+            Self::Reset => "reset",
         })
     }
 }
@@ -221,7 +229,8 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The rule of a phase.
+/// The rule of a phase of `apply`. The phases of `reset` have none: their graph is made of the
+/// hosts that are reset (see `teardown`), and nobody asks for their rule.
 #[must_use]
 pub fn rule(phase: Phase) -> &'static Rule {
     RULES.iter().find(|rule| rule.phase == phase).expect("every phase has a row")

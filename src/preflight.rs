@@ -222,7 +222,7 @@ fn kubelet_version(plan: &Plan, _: &Host, facts: &Facts, _: Stage) -> Vec<(Sever
 
 /// Ports of components that something listens on although no cluster is on the host yet.
 fn ports(plan: &Plan, host: &Host, facts: &Facts, stage: Stage) -> Vec<(Severity, String, &'static str)> {
-    let fresh = stage == Stage::Fresh && facts.state.running_containers == 0 && !facts.state.units.get("kubelet.service").is_some_and(|unit| unit.active == "active");
+    let fresh = stage == Stage::Fresh && facts.state.running_containers == 0 && facts.state.units.get("kubelet.service").is_none_or(|unit| unit.active != "active");
     if !fresh {
         return Vec::new();
     }

@@ -33,6 +33,7 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
             system::MODULES_FILE,
             system::SYSCTL_FILE,
             runtime::CONFIGURATION_FILE,
+            runtime::UNIT_FILE,
             pod_network::CNI_FILE,
             pod_network::POD_CIDRS_FILE,
             kubelet::UNIT_FILE,
@@ -97,7 +98,7 @@ mod tests {
             Artifact::Sysctl { key, .. } => request.sysctls.contains(key),
             Artifact::Unit { name, .. } => request.units.contains(name),
             Artifact::NoSwap | Artifact::Image { .. } | Artifact::Pulled { .. } => true,
-            Artifact::Object(_) | Artifact::NodeMarks(_) => false,
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }
 

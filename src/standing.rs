@@ -16,7 +16,8 @@ use crate::plan::{Cni, Host, Plan, url};
 use crate::yaml;
 
 const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
-const API_SERVER_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+/// The API server's static pod.
+pub const API_SERVER_MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
 /// How things stand.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,7 +94,7 @@ impl Refusal {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Foreign { .. } => {
-                "if the host may be wiped, run `slipway reset PLAN --host NAME` first; nothing was changed"
+                "if the host may be wiped, run `slipway reset PLAN --host NAME --foreign` first; nothing was changed"
             }
             Self::OtherMembers { .. } => {
                 "restore the hosts of that plan, or take the cut-off bootstrap back with `slipway reset PLAN`"
@@ -143,7 +144,8 @@ pub fn survey_nothing(plan: &Plan) -> Result<Standing, Vec<Refusal>> {
 }
 
 /// Traces of a cluster on a host where slipway never wrote anything.
-fn foreign(facts: &Facts) -> Option<String> {
+#[must_use]
+pub fn foreign(facts: &Facts) -> Option<String> {
     let ours = facts.state.files.keys().any(|path| path.is_within(&RemotePath::fixed("/var/lib/slipway")) && path.as_str() != "/var/lib/slipway");
     if ours {
         return None;

@@ -117,7 +117,10 @@ pub fn fold(plan: &Plan, stage: Option<Stage>, answers: &Answers, now: Timestamp
         Some(Stage::Living) => {}
     }
     if let Some(Err(reason)) = &answers.nodes {
-        problems.push(Problem::of_cluster(format!("the Nodes are unknown: {}", brief(reason))));
+        // The hosts' own rows say why their API servers are not ready.
+        let none_ready = !answers.api_servers.is_empty() && answers.api_servers.values().all(Result::is_err);
+        let reason = if none_ready { "no API server is ready".to_owned() } else { brief(reason) };
+        problems.push(Problem::of_cluster(format!("the Nodes are unknown: {reason}")));
     }
     let hosts: Vec<HostStatus> = plan.hosts.iter().map(|host| host::fold(plan, host, answers, now)).collect();
     for host in &hosts {

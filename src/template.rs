@@ -82,6 +82,13 @@ impl Template for Containerd {
     const NAME: &'static str = "containerd.toml";
 }
 
+/// containerd's unit, where slipway brings containerd.
+#[derive(Debug, Serialize)]
+pub struct ContainerdUnit {}
+impl Template for ContainerdUnit {
+    const NAME: &'static str = "containerd.service";
+}
+
 /// A table of a TOML file.
 #[derive(Debug, Serialize)]
 pub struct Table {
@@ -262,6 +269,7 @@ mod tests {
                 top: vec![text("root = \"/x\"")],
                 tables: vec![Table { header: text("plugins"), lines: vec![text("a = 1")] }],
             }),
+            row(ContainerdUnit {}),
             row(RegistryHosts {
                 registry: text("docker.io"),
                 server: text("https://docker.io"),

@@ -260,16 +260,35 @@ fn check_chains(host: &str, files: &BTreeMap<String, File>) {
     }
 }
 
-/// Names and modes, hosts with the same files together.
+/// Names and modes. Hosts with the same files are listed together, hosts with nearly the same by
+/// what differs.
 fn listing(rendered: &Rendered) -> String {
-    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut groups: Vec<(BTreeSet<String>, Vec<&str>)> = Vec::new();
     for (host, files) in rendered {
-        let lines: String = files.iter().map(|(path, file)| format!("  {:04o} {path}\n", file.mode)).collect();
-        groups.entry(lines).or_default().push(host);
+        let lines: BTreeSet<String> = files.iter().map(|(path, file)| format!("{:04o} {path}", file.mode)).collect();
+        match groups.iter_mut().find(|(known, _)| *known == lines) {
+            Some((_, hosts)) => hosts.push(host),
+            None => groups.push((lines, vec![host])),
+        }
     }
-    let mut texts: Vec<String> = groups.into_iter().map(|(lines, hosts)| format!("{}:\n{lines}", hosts.join(", "))).collect();
-    texts.sort();
-    texts.concat()
+    let mut text = String::new();
+    for (index, (lines, hosts)) in groups.iter().enumerate() {
+        let hosts = hosts.join(", ");
+        let near = groups[..index].iter().find(|(other, _)| other.symmetric_difference(lines).count() <= 3);
+        let lines: Vec<String> = match near {
+            Some((other, others)) => {
+                text.push_str(&format!("{hosts}, as {}:\n", others[0]));
+                let less = other.difference(lines).map(|line| format!("- {line}"));
+                less.chain(lines.difference(other).map(|line| format!("+ {line}"))).collect()
+            }
+            None => {
+                text.push_str(&format!("{hosts}:\n"));
+                lines.iter().map(|line| format!("  {line}")).collect()
+            }
+        };
+        text.push_str(&format!("{}\n", lines.join("\n")));
+    }
+    text
 }
 
 fn check(name: &str) {

@@ -3,23 +3,18 @@
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 
 use super::planning::{self, Options, Planned};
+use super::running::{self, Running};
 use super::{Output, PlanFile, Selection, check, diff, sessions};
-use crate::execute::control::{Control, Stop};
-use crate::execute::{Execution, execute};
 use crate::failure::{Failure, Kind};
-use crate::graph::Step;
 use crate::names::Digest;
 use crate::phase::Stage;
 use crate::report::difference::Difference;
-use crate::report::journal::{self, Journal};
-use crate::report::terminal::{Screen, Show};
-use crate::report::{Event, Report};
-use crate::transport::script::{self, ScriptContext};
+use crate::report::Report;
 use crate::transport::ssh::SshTransport;
-use crate::transport::{Bundle, Transport as _};
+use crate::transport::Transport as _;
 
 /// What can be asked of `apply`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +62,16 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     if !difference.is_empty() {
         confirm(arguments, &planned, &difference)?;
     }
-    let report = carry_out(arguments, &planned, transport, plan_digest).await;
+    let running = Running {
+        command: "apply",
+        plan: &planned.plan,
+        plan_digest,
+        graph: &planned.graph,
+        transport: transport.as_ref(),
+        cluster: &planned.cluster,
+        output: arguments.output,
+    };
+    let report = running.carry_out().await;
     finish(arguments, &planned, &report)
 }
 
@@ -89,67 +93,6 @@ fn confirm<T>(arguments: &Arguments, planned: &Planned<T>, difference: &Differen
     }
 }
 
-/// Carries the graph out, with events to the screen (or as JSON) and to the journal.
-async fn carry_out(
-    arguments: &Arguments,
-    planned: &Planned<SshTransport>,
-    transport: &Arc<SshTransport>,
-    plan_digest: Digest,
-) -> Report {
-    let environment = |name: &str| std::env::var_os(name);
-    let no_colour = environment("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let dumb = environment("TERM").is_some_and(|value| value == "dumb");
-    let mut screen = Screen::new(Show::suited(no_colour, dumb), std::io::stderr());
-    let mut journal = if planned.graph.changes() > 0 { open_journal(planned, plan_digest) } else { None };
-    let on_event = |event: &Event| {
-        match arguments.output {
-            Output::Json => println!("{}", journal::json_line(Timestamp::now(), event)),
-            Output::Text => screen.show(&Zoned::now().strftime("%H:%M:%S").to_string(), event),
-        }
-        if let Some(open) = &mut journal
-            && let Err(error) = open.record(Timestamp::now(), event)
-        {
-            eprintln!("warning: {error}");
-            journal = None;
-        }
-    };
-    let limits = &planned.plan.limits;
-    let context = ScriptContext { timeout: limits.step_timeout.0, socket: planned.plan.runtime.socket.clone() };
-    let make_bundle = |step: &Step| -> Bundle { script::bundle(&step.id.to_string(), &step.changes, &context) };
-    let control = Control::default();
-    let execution =
-        Execution { transport: transport.as_ref(), cluster: &planned.cluster, make_bundle, limits, control: &control };
-    let run = execute(&planned.graph, &execution, on_event);
-    tokio::pin!(run);
-    loop {
-        tokio::select! {
-            report = &mut run => return report,
-            signal = tokio::signal::ctrl_c() => {
-                if signal.is_ok() && control.interrupt() == Stop::Drain && arguments.output == Output::Text {
-                    eprintln!("stopping: nothing new is started; press Ctrl-C again to disconnect at once");
-                }
-            }
-        }
-    }
-}
-
-fn open_journal(planned: &Planned<SshTransport>, plan: Digest) -> Option<Journal> {
-    let directory = journal::directory(&planned.plan.name, |name| std::env::var_os(name).map(Into::into))?;
-    let start = journal::Start {
-        version: env!("CARGO_PKG_VERSION").into(),
-        command: "apply".into(),
-        plan,
-        operator: sessions::operator(),
-    };
-    match Journal::begin(&directory, Timestamp::now(), &start) {
-        Ok(journal) => Some(journal),
-        Err(error) => {
-            eprintln!("warning: {error}");
-            None
-        }
-    }
-}
-
 fn finish(arguments: &Arguments, planned: &Planned<SshTransport>, report: &Report) -> Result<(), Failure> {
     if arguments.output == Output::Text {
         if report.succeeded() && report.changes() == 0 {
@@ -159,9 +102,5 @@ fn finish(arguments: &Arguments, planned: &Planned<SshTransport>, report: &Repor
             print!("{}", report.to_text());
         }
     }
-    if report.succeeded() {
-        return Ok(());
-    }
-    let interrupted = report.failures().count() == 0;
-    Err(Failure::shown(if interrupted { Kind::Interrupted } else { Kind::Steps }))
+    running::verdict(report)
 }

@@ -17,7 +17,7 @@ use crate::desired::{self, Inputs, LocalFiles, Standing};
 use crate::diff::host_changes;
 use crate::facts::{Facts, System};
 use crate::failure::{Failure, Kind};
-use crate::graph::{Step, StepGraph};
+use crate::graph::{Gate, Step, StepGraph};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
@@ -29,22 +29,18 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files};
+use crate::{bootstrap_token, local_files, pause};
 
 /// Everything that is known and decided before the first change.
 pub(super) struct Planned<T> {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// What each host that answered is and has.
-    pub facts: BTreeMap<HostName, Facts>,
     /// Whether the cluster lives.
     pub stage: Stage,
     /// Preflight's warnings (errors end the planning).
     pub warnings: Vec<Finding>,
     /// The steps with their changes.
     pub graph: StepGraph,
-    /// Keys and certificates.
-    pub material: Material,
     /// The cluster through its API.
     pub cluster: LiveCluster<T>,
     /// Hosts that did not answer and were not asked for.
@@ -86,7 +82,7 @@ pub(super) async fn plan<T: Transport + 'static>(
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    let (facts, absent) = probe(&plan, &transport, &options).await?;
+    let (facts, absent) = probe(&plan, &transport, options.lock.clone()).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.selection)?;
     let warnings = check(&plan, &facts, standing.stage, options.now)?;
@@ -111,7 +107,7 @@ pub(super) async fn plan<T: Transport + 'static>(
         let phases: BTreeSet<Phase> = options.selection.phases.iter().copied().collect();
         graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     }
-    Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), facts, warnings, graph, material, cluster, absent })
+    Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), warnings, graph, cluster, absent })
 }
 
 /// Credentials as TLS settings.
@@ -125,8 +121,8 @@ pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str)
 }
 
 /// Looks at every host. One whose lock is taken ends the run.
-async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, options: &Options<'_>) -> Result<Probed, Failure> {
-    let (facts, absent) = survey::probe(plan, transport, options.lock.clone(), |_| true).await;
+pub(super) async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, lock: Option<String>) -> Result<Probed, Failure> {
+    let (facts, absent) = survey::probe(plan, transport, lock, |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -149,7 +145,10 @@ fn tolerate(
         return Ok(());
     }
     let lines: Vec<String> = absent.values().map(ToString::to_string).collect();
-    let mut failure = Failure::new(Kind::Unreachable, lines.join("\nerror: "));
+    // A host that answers but cannot be worked on (it lacks what the lock needs) is not away.
+    let answers = absent.values().all(|error| matches!(error, TransportError::Command { .. }));
+    let kind = if answers { Kind::Refused } else { Kind::Unreachable };
+    let mut failure = Failure::new(kind, lines.join("\nerror: "));
     for error in absent.values() {
         if let TransportError::Connect { hint: Some(hint), .. } = error
             && !failure.hints.contains(hint)
@@ -220,15 +219,26 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         let mut changed = BTreeSet::new();
         let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
         let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+        let mut control_plane = Vec::new();
         for (phase, artifacts) in phases {
+            if phase == Phase::ControlPlane {
+                control_plane.clone_from(&artifacts);
+            }
             changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
         }
+        // With no other API server there is nobody to give the requests to.
+        let others = inputs.standing.stage == Stage::Living && inputs.plan.control_planes().count() > 1;
+        let paused = others && pause::around_etcd(&mut changes, &control_plane, state);
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
+            let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
+            if paused && rule.phase == Phase::Etcd {
+                gates.push(Gate::EtcdHealthy(host.name.clone()));
+            }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
                 before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
-                gates: desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local),
+                gates,
             });
         }
     }
@@ -279,7 +289,7 @@ async fn cluster_steps<T: Transport + 'static>(
 }
 
 /// All reasons to refuse as one failure.
-fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
+pub(super) fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut failure = Failure::new(Kind::Refused, lines.join("\nerror: "));
     for problem in problems {

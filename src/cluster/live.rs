@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use super::quorum::Verdict;
 use super::wire::{self, Tls, describe};
-use super::{Cluster, ClusterError, marks};
+use super::{Cluster, ClusterError, departure, marks};
+use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::graph::Gate;
@@ -98,6 +99,25 @@ impl<T: Transport + 'static> LiveCluster<T> {
             }
         }
         Err(ClusterError::plain(format!("no API server answers ({})", reasons.join("; "))))
+    }
+
+    /// A host leaves: this cluster knows only the hosts that stay.
+    async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
+        match departure {
+            Departure::Member { peer_url, .. } => {
+                if self.etcd.is_none() {
+                    return Ok(());
+                }
+                let mut members = Vec::new();
+                for host in self.plan.etcd_hosts() {
+                    if let Some(etcd) = self.etcd_of(host) {
+                        members.push((host.name.clone(), etcd?));
+                    }
+                }
+                departure::remove_member(&members, peer_url).await
+            }
+            Departure::Node { host } => departure::delete_node(&self.client().await?, host).await,
+        }
     }
 
     fn forget_client(&self) {
@@ -327,6 +347,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
                     Ok(client) => marks::apply(&client, wanted).await,
                     Err(error) => Err(error),
                 },
+                Artifact::Departed(departure) => self.depart(departure).await,
                 _ => Ok(()),
             };
             match result {
@@ -391,6 +412,14 @@ pub(super) async fn ask(client: &kube::Client, path: &str) -> Result<String, Str
     match timeout(QUESTION, client.request_text(request)).await {
         Ok(answer) => answer.map_err(|error| describe(&error)),
         Err(_) => Err("no answer within 10 s".to_owned()),
+    }
+}
+
+/// One request; the answer's text.
+pub(super) async fn ask_with(client: &kube::Client, request: http::Request<Vec<u8>>) -> Result<String, kube::Error> {
+    match timeout(QUESTION, client.request_text(request)).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
     }
 }
 

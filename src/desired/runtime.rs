@@ -7,10 +7,12 @@ use crate::artifact::{Artifact, Content, UnitCheck, stamp_of};
 use crate::facts::System;
 use crate::names::{Mode, RemotePath};
 use crate::plan::{CgroupDriver, Plan, Program, Source};
-use crate::template::{Containerd, RegistryHosts, Table, Template as _};
+use crate::template::{Containerd, ContainerdUnit, RegistryHosts, Table, Template as _};
 
 /// containerd's configuration file.
 pub const CONFIGURATION_FILE: &str = "/etc/containerd/config.toml";
+/// containerd's unit, where slipway brings containerd; it stands over the one of a package.
+pub const UNIT_FILE: &str = "/etc/systemd/system/containerd.service";
 const MIRROR_DIRECTORY: &str = "/etc/containerd/certs.d";
 
 /// What this phase wants on a host.
@@ -40,6 +42,16 @@ pub fn artifacts(plan: &Plan, system: &System, pause_image: &str) -> Vec<Artifac
     }
     // containerd reads the mirrors' files at each pull, so they are no reason for a restart.
     let mut inputs = vec![configuration];
+    if is_brought(plan, Program::Containerd) {
+        // Who brings the programs also brings the unit that runs them.
+        let unit = RemotePath::fixed(UNIT_FILE);
+        artifacts.push(Artifact::File {
+            path: unit.clone(),
+            mode: Mode(0o644),
+            content: Content::plain(ContainerdUnit {}.render()),
+        });
+        inputs.push(unit);
+    }
     inputs.extend(brought(plan));
     let stamp = stamp_of(&inputs, &artifacts);
     artifacts.push(Artifact::Unit {
@@ -51,20 +63,37 @@ pub fn artifacts(plan: &Plan, system: &System, pause_image: &str) -> Vec<Artifac
     artifacts
 }
 
+fn is_brought(plan: &Plan, program: Program) -> bool {
+    plan.binaries.get(&program).is_some_and(|source| *source != Source::Preinstalled)
+}
+
 /// Programs of the runtime that slipway brings.
 fn brought(plan: &Plan) -> impl Iterator<Item = RemotePath> {
     [(Program::Containerd, "/usr/local/bin/containerd"), (Program::Runc, "/usr/local/bin/runc")]
         .into_iter()
-        .filter(|(program, _)| plan.binaries.get(program).is_some_and(|source| *source != Source::Preinstalled))
+        .filter(|(program, _)| is_brought(plan, *program))
         .map(|(_, path)| RemotePath::fixed(path))
 }
 
 fn configuration_text(plan: &Plan, system: &System, pause_image: &str) -> String {
-    let (major, minor) = version(&system.containerd_version);
+    let (major, minor) = version(&expected_version(plan, system));
     let mut tree = if major >= 2 { version_3(plan, system, pause_image, minor) } else { version_2(plan, system, pause_image) };
     merge(&mut tree, &plan.runtime.settings);
     let (top, tables) = flatten(&tree);
     Containerd { version: if major >= 2 { 3 } else { 2 }, top, tables }.render()
+}
+
+/// The version that is there, or that comes with the archive slipway brings, by the archive's name
+/// (`containerd-2.1.4-linux-amd64.tar.gz`): a first run must write what the second one wants.
+fn expected_version(plan: &Plan, system: &System) -> String {
+    let name = match plan.binaries.get(&Program::Containerd) {
+        _ if !system.containerd_version.is_empty() => return system.containerd_version.clone(),
+        Some(Source::Upload(file)) => file.to_string_lossy().into_owned(),
+        Some(Source::Download { address, .. }) => address.clone(),
+        _ => String::new(),
+    };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split('-').find(|part| part.starts_with(|c: char| c.is_ascii_digit())).unwrap_or_default().to_owned()
 }
 
 /// Major and minor number; an unknown version counts as the widespread 1.7.
@@ -162,7 +191,7 @@ fn lines(tree: &Map<String, Value>) -> Vec<String> {
 
 fn toml_key(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if bare { key.to_owned() } else { Value::from(key).to_string() }
+    if bare { key.to_owned() } else { toml_string(key) }
 }
 
 /// JSON's strings, numbers and booleans are TOML's too; objects become inline tables.
@@ -177,8 +206,14 @@ fn toml_value(value: &Value) -> String {
                 map.iter().map(|(key, value)| format!("{} = {}", toml_key(key), toml_value(value))).collect();
             format!("{{ {} }}", pairs.join(", "))
         }
+        Value::String(text) => toml_string(text),
         other => other.to_string(),
     }
+}
+
+/// A JSON string is a TOML string, but for one character that TOML wants escaped.
+fn toml_string(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 #[cfg(test)]

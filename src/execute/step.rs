@@ -9,7 +9,6 @@ use futures_util::future::try_join_all;
 use tokio::time::timeout;
 
 use super::{Execution, Progress};
-use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::graph::{Gate, Step};
@@ -94,7 +93,7 @@ async fn precede<T, C: Cluster, B>(
 }
 
 fn is_in_cluster(change: &Change) -> bool {
-    matches!(change.artifact, Artifact::Object(_) | Artifact::NodeMarks(_))
+    change.artifact.is_of_cluster()
 }
 
 async fn change_host<T, C, B>(

@@ -8,7 +8,7 @@ use crate::phase::Phase;
 #[must_use]
 pub const fn seconds(phase: Phase) -> u64 {
     match phase {
-        Phase::Images => 20,
+        Phase::Images | Phase::Reset => 20,
         Phase::Healthy => 20,
         Phase::Ready => 15,
         Phase::Programs => 8,
@@ -22,6 +22,7 @@ pub const fn seconds(phase: Phase) -> u64 {
         | Phase::ControlPlane
         | Phase::LocalProxy
         | Phase::Formed
+        | Phase::Leave
         | Phase::Nodes => 1,
     }
 }

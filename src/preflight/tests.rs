@@ -12,6 +12,9 @@ fn plan(version: &str, roles: &str, more: &str) -> Plan {
     crate::yaml::read(&text).unwrap()
 }
 
+/// Makes one thing wrong with a host.
+type Spoil = fn(&mut Facts);
+
 /// A host on which nothing is wrong.
 fn good() -> Facts {
     let names = wanted_commands().into_iter();
@@ -56,7 +59,7 @@ fn a_good_host_has_no_findings() {
 
 #[test]
 fn bad_hosts_are_told_what_is_wrong() {
-    let rows: &[(fn(&mut Facts), &str)] = &[
+    let rows: &[(Spoil, &str)] = &[
         (|facts| facts.system.root = false, "Error not-root: commands do not run as root"),
         (|facts| facts.system.systemd = false, "Error systemd: systemd does not manage this host"),
         (|facts| facts.system.architecture = "riscv64".into(), "Error architecture: architecture riscv64 is not supported"),
@@ -99,7 +102,15 @@ fn bad_hosts_are_told_what_is_wrong() {
 
 #[test]
 fn everything_wrong_is_reported_at_once() {
-    let found = findings(&usual(), Facts { system: System { cpus: 1, kernel: "2.6".into(), ..System::default() }, ..Facts::default() }, Stage::Fresh);
+    let system = System {
+        cpus: 1,
+        kernel: "2.6".into(),
+        root: false,
+        systemd: false,
+        cni_directory: None,
+        ..System::default()
+    };
+    let found = findings(&usual(), Facts { system, ..Facts::default() }, Stage::Fresh);
     for check in ["commands", "cni-plugins", "cpus", "kernel", "kubelet", "not-root", "systemd"] {
         assert!(found.iter().any(|finding| finding.starts_with(&format!("Error {check}:"))), "{check} in {found:?}");
     }

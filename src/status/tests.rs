@@ -135,6 +135,9 @@ fn without_an_api_server_and_a_quorum_the_rest_is_still_shown() {
     let text = status.to_text();
     assert!(text.contains("problem: etcd has no quorum: 1 of 3 members are healthy, 2 needed\n"), "{text}");
     assert!(text.contains("problem: the Nodes are unknown: no API server answers (cp-1: refused)\n"), "{text}");
+    answers.api_servers.insert(name("cp-3"), Err("[+]ping ok\n[-]etcd failed: reason withheld\n".into()));
+    let none = folded(&answers).to_text();
+    assert!(none.contains("problem: the Nodes are unknown: no API server is ready\n"), "{none}");
     assert!(text.contains("etcd: 1 of 3 voting members healthy, quorum is 2: no quorum\n"), "{text}");
     assert!(status.hosts.iter().all(|host| host.node.is_none() && !host.units.is_empty()));
 }

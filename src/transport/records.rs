@@ -24,3 +24,71 @@ pub fn written(path: &RemotePath, state: &State) -> Vec<Digest> {
     let text = state.text(&record).unwrap_or_default();
     text.lines().filter_map(|line| line.strip_prefix("written=")?.parse().ok()).collect()
 }
+
+/// A record: something slipway changed, and what of its past matters to whoever plans.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Record {
+    /// A file, link, directory or program.
+    Path {
+        /// Where.
+        path: RemotePath,
+        /// Whether slipway made a directory of it, or changed one.
+        directory: bool,
+        /// Whether there was nothing before.
+        new: bool,
+    },
+    /// A systemd unit.
+    Unit {
+        /// Its name with suffix.
+        name: String,
+        /// Whether there was none before.
+        new: bool,
+    },
+    /// A live kernel parameter.
+    Sysctl {
+        /// Its dotted name.
+        key: String,
+    },
+    /// A kernel module that slipway loaded.
+    Module {
+        /// Its name.
+        name: String,
+    },
+    /// An image that slipway brought.
+    Image {
+        /// Its name.
+        name: String,
+    },
+    /// Swap.
+    Swap,
+}
+
+/// All records, sorted. A file that is none (of a later slipway, or damaged) is left out.
+#[must_use]
+pub fn all(state: &State) -> Vec<Record> {
+    let directory = RemotePath::fixed(RECORDS);
+    let files = state.files.keys().filter(|path| **path != directory && path.is_within(&directory));
+    let mut records: Vec<Record> = files.filter_map(|path| read(state.text(path)?)).collect();
+    records.sort();
+    records
+}
+
+fn read(text: &str) -> Option<Record> {
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.split_once('=').filter(|(key, _)| *key == name).map(|(_, value)| value))
+    };
+    let named = |name: &str| field(name).map(str::to_owned);
+    let before = || field("before").unwrap_or_default();
+    match field("kind")? {
+        "unit" => Some(Record::Unit { name: named("unit")?, new: before().starts_with("absent") }),
+        "sysctl" => Some(Record::Sysctl { key: named("sysctl")? }),
+        "module" => Some(Record::Module { name: named("module")? }),
+        "image" => Some(Record::Image { name: named("image")? }),
+        "swap" => Some(Record::Swap),
+        kind => Some(Record::Path {
+            path: field("path")?.parse().ok()?,
+            directory: kind == "directory",
+            new: before() == "absent",
+        }),
+    }
+}

@@ -24,6 +24,11 @@
 //! - `records/image:NAME` (escaped): `image=`, `kind=image`, `before=absent`; only if slipway brought it.
 //! - `records/swap`: `kind=swap`, `before=active`, a `device=` for each active swap, a `unit=` for each
 //!   swap unit that was masked.
+//! - `surroundings`: what was there before slipway's first change that no record is about, because
+//!   Kubernetes itself makes or changes it: `path=`, `interface=`, `parameter=FILE=VALUE`, and
+//!   after `images=known` an `image=` for each image in the runtime. Missing on hosts that a slipway
+//!   without it changed first.
+//! - `runtime-started`: containerd was off and a reset started it; it is stopped again.
 //! - `original/PATH`: the file or link that was there, with its mode and owner.
 //! - `stamps/UNIT`: the stamp in the first line, then an `input=` for each path the unit reads. A
 //!   change of an input removes the stamp.
@@ -36,6 +41,7 @@ use std::time::Duration;
 
 use super::shell::Script;
 use super::{Bundle, Payload};
+use crate::artifact::undone::Undone;
 use crate::artifact::{Artifact, ProgramSource, Secret, UnitCheck};
 use crate::change::{Change, Reason};
 use crate::names::{Digest, RemotePath};
@@ -53,16 +59,20 @@ const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const BASE: &str = include_str!("script/base.sh");
 const RECORDS: &str = include_str!("script/records.sh");
 const FILES: &str = include_str!("script/files.sh");
+const SURROUNDINGS: &str = include_str!("script/surroundings.sh");
 const PROGRAMS: &str = include_str!("script/programs.sh");
 const SYSTEM: &str = include_str!("script/system.sh");
 const UNITS: &str = include_str!("script/units.sh");
 const IMAGES: &str = include_str!("script/images.sh");
+const UNDO: &str = include_str!("script/undo.sh");
+const LEFTOVERS: &str = include_str!("script/leftovers.sh");
+const NETWORK: &str = include_str!("script/network.sh");
 const PODS: &str = include_str!("script/pods.sh");
 
 /// The static pod that runs by another manifest until this change.
 fn replaced_pod(change: &Change) -> Option<&str> {
-    let Artifact::File { path, .. } = &change.artifact else { return None };
-    let replaced = matches!(change.reason, Reason::Content { .. }) && *path.parent().as_str() == *MANIFESTS;
+    let (Artifact::File { path, .. } | Artifact::Absent { path }) = &change.artifact else { return None };
+    let replaced = matches!(change.reason, Reason::Content { .. } | Reason::Paused | Reason::Unwanted) && *path.parent().as_str() == *MANIFESTS;
     path.file_name().strip_suffix(".yaml").filter(|_| replaced)
 }
 
@@ -99,7 +109,7 @@ impl Writer<'_> {
     /// The functions that the changes need, and what has to be known before the first change.
     fn functions(&mut self, changes: &[Change]) {
         let any = |wanted: fn(&Artifact) -> bool| changes.iter().any(|change| wanted(&change.artifact));
-        self.script.fixed(BASE).fixed(RECORDS).fixed(FILES);
+        self.script.fixed(BASE).fixed(RECORDS).fixed(FILES).fixed(SURROUNDINGS);
         if any(|artifact| matches!(artifact, Artifact::Program { .. })) {
             self.script.fixed(PROGRAMS);
         }
@@ -115,7 +125,12 @@ impl Writer<'_> {
         if any(|artifact| matches!(artifact, Artifact::Image { .. } | Artifact::Pulled { .. })) {
             self.script.fixed(IMAGES);
         }
-        if any(|artifact| matches!(artifact, Artifact::Object(_) | Artifact::NodeMarks(_))) {
+        if any(|artifact| matches!(artifact, Artifact::Undone(_))) {
+            self.script.fixed(LEFTOVERS).fixed(NETWORK).fixed(UNDO);
+        } else {
+            self.script.call("note_surroundings", [self.socket.as_str()]);
+        }
+        if any(Artifact::is_of_cluster) {
             self.script.call("fail", ["an object of the cluster was sent to a host; this is a bug of slipway"]);
         }
     }
@@ -141,7 +156,14 @@ impl Writer<'_> {
                 self.script.call("make_link", [path.as_str(), target, &Digest::of(target).to_string()]);
             }
             Artifact::Absent { path } => {
+                let pod = replaced_pod(change);
+                if let Some(pod) = pod {
+                    self.script.call("note_pod", [self.socket.as_str(), pod]);
+                }
                 self.script.call("remove_file", [path.as_str()]);
+                if let Some(pod) = pod {
+                    self.script.call("await_pod", [pod]);
+                }
             }
             Artifact::Program { path, source, digest, unpack } => self.program(path, source, digest, unpack.as_ref()),
             Artifact::Module { name } => {
@@ -159,7 +181,8 @@ impl Writer<'_> {
                 self.script.call("pull_image", [self.socket.as_str(), name]);
             }
             // `functions` made the script fail before its first change.
-            Artifact::Object(_) | Artifact::NodeMarks(_) => {}
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Departed(_) => {}
+            Artifact::Undone(undone) => self.undone(undone),
         }
     }
 
@@ -199,6 +222,31 @@ impl Writer<'_> {
         let payload = self.payload(Payload::File(archive.to_owned()));
         let arguments = [self.socket.as_str(), &payload].into_iter().chain(names.iter().map(String::as_str));
         self.script.call("import_images", arguments);
+    }
+
+    fn undone(&mut self, undone: &Undone) {
+        let socket = self.socket.as_str();
+        match undone {
+            Undone::Stopped { unit } => self.script.call("stop_unit", [unit]),
+            Undone::Pods => self.script.call("remove_pods", [socket]),
+            Undone::Mounts => self.script.fixed("remove_mounts"),
+            Undone::Images { names } => {
+                self.script.call("undo_images", [socket].into_iter().chain(names.iter().map(String::as_str)))
+            }
+            Undone::Route { family, network, gateway } => self.script.call("undo_route", [family, network, gateway]),
+            Undone::PodNetwork => self.script.fixed("remove_network"),
+            Undone::Kubernetes { foreign, etcd } => {
+                let directory = etcd.as_ref().map(RemotePath::as_str);
+                self.script.call("remove_data", [if *foreign { "yes" } else { "no" }].into_iter().chain(directory))
+            }
+            Undone::Path { path, .. } => self.script.call("undo_path", [path.as_str()]),
+            Undone::Unit { name } => self.script.call("undo_unit", [name]),
+            Undone::Sysctl { key } => self.script.call("undo_parameter", [key, &sysctl_file(key)]),
+            Undone::Module { name } => self.script.call("undo_module", [name]),
+            Undone::Swap => self.script.fixed("undo_swap"),
+            Undone::Surroundings => self.script.fixed("undo_surroundings"),
+            Undone::Records => self.script.fixed("forget"),
+        };
     }
 
     fn payload(&mut self, payload: Payload) -> String {

@@ -24,6 +24,7 @@ mod status;
 
 use crate::error::{Error, Explain, Result};
 use cache::{Cache, Lock};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What can be done with the lab.
@@ -117,6 +118,53 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::BecomeHost { host } => host::become_host(&cache, &host)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a host is of the tests: those numbered from 30 to 39, and `reset-N`. A developer's own
+/// are others.
+pub fn is_of_tests(name: &str) -> bool {
+    let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
+    number.is_some_and(|number| (30..40).contains(&number)) || name.starts_with("reset-")
+}
+
+/// Whether this program may run a lab.
+pub fn is_root() -> bool {
+    machine::require_root().is_ok()
+}
+
+/// Installs Debian packages that this machine does not have yet.
+pub fn install_on_this_machine(packages: &[&str]) -> Result<()> {
+    packages::ensure_installed(packages)
+}
+
+/// The names of all hosts that are there.
+pub fn host_names() -> Result<Vec<String>> {
+    hosts::names(&Cache::locate()?)
+}
+
+/// Ends these hosts and removes them.
+pub fn down(names: &[String]) -> Result<()> {
+    hosts::down(&Cache::locate()?, names)
+}
+
+/// Boots these hosts, as `lab up` does.
+pub fn up(names: &[String]) -> Result<()> {
+    hosts::up(&Cache::locate()?, names, &hosts::Options::default())
+}
+
+/// The directory of all the lab keeps.
+pub fn directory() -> Result<PathBuf> {
+    Ok(Cache::locate()?.path(""))
+}
+
+/// A program of the Kubernetes the lab built, for this machine.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(kubernetes::programs(&Cache::locate()?, kubernetes::SOURCE_VERSION)?.join(name))
+}
+
+/// Makes everything hosts are made of, so that the next `up` takes seconds.
+pub fn build() -> Result<()> {
+    hosts::build(&Cache::locate()?)
 }
 
 fn unique(mut names: Vec<String>) -> Vec<String> {

@@ -4,9 +4,12 @@
 //! Rust, so that a fresh machine needs no other tool than Cargo to get going.
 
 mod bench;
+mod demo;
 mod docs;
 mod error;
 mod lab;
+mod test;
+mod torture;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -27,6 +30,12 @@ enum Task {
         #[command(subcommand)]
         command: lab::Command,
     },
+    /// A cluster of five hosts on this machine, made by slipway (needs root).
+    Demo(demo::Arguments),
+    /// All tests: without hosts, and in the lab (needs root for those).
+    Test(test::Arguments),
+    /// What is too long for `test`: the same, with more of everything (needs root).
+    Torture,
     /// Measures, against kubeadm on the same hosts (needs root and the lab).
     Bench {
         #[command(subcommand)]
@@ -43,6 +52,9 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Lab { command } => lab::run(command),
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Torture => torture::run(),
         Task::Bench { command } => bench::run(command),
         Task::Docs { check } => docs::run(check),
     };

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use futures_util::future::join_all;
+use futures_util::join;
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{LiveCluster, QUESTION, ask};
 use crate::cluster::ClusterError;
-use crate::cluster::etcd::{Etcd, Member};
+use crate::cluster::etcd::{Etcd, Member, MemberId};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::wire::{self, Tls};
 use crate::names::HostName;
@@ -123,16 +124,19 @@ impl<T: Transport + 'static> LiveCluster<T> {
     }
 
     async fn voter(&self, host: &Host) -> Voter {
-        let away = self.away.contains(&host.name);
-        let health = if away { Err("the host is not reached".to_owned()) } else { self.etcd_health(host).await };
-        let mut knows_leader = health.is_ok();
-        if !away && health.is_err()
-            && let Some(Ok(etcd)) = self.etcd_of(host)
-            && let Ok(Ok(status)) = timeout(QUESTION, etcd.status()).await
-        {
-            knows_leader = status.leader.0 != 0;
+        let name = host.name.to_string();
+        if self.away.contains(&host.name) {
+            return Voter { name, health: Err("the host is not reached".to_owned()), knows_leader: false };
         }
-        Voter { name: host.name.to_string(), health, knows_leader }
+        // Side by side: without a quorum a member takes seconds to say that it is not healthy.
+        let (health, knows_leader) = join!(self.etcd_health(host), self.knows_leader(host));
+        Voter { name, knows_leader: knows_leader || health.is_ok(), health }
+    }
+
+    async fn knows_leader(&self, host: &Host) -> bool {
+        let Some(Ok(etcd)) = self.etcd_of(host) else { return false };
+        let status = timeout(QUESTION, etcd.status()).await;
+        status.is_ok_and(|status| status.is_ok_and(|status| status.leader != MemberId::default()))
     }
 
     /// Whether another API server is ready while that host's is not.

@@ -119,6 +119,16 @@ fn each_mirrored_registry_has_its_file() {
 }
 
 #[test]
+fn the_archives_name_tells_the_version_before_it_is_installed() {
+    let none = System { containerd_version: String::new(), ..System::default() };
+    let of = |more: &str| expected_version(&plan(more), &none);
+    assert_eq!(of("binaries: {containerd: {upload: x-9/containerd-2.1.4-linux-amd64.tar.gz}}"), "2.1.4");
+    assert_eq!(of("binaries: {containerd: {upload: containerd.tar.gz}}"), "");
+    let there = System { containerd_version: "1.7.2".into(), ..System::default() };
+    assert_eq!(expected_version(&plan("binaries: {containerd: {upload: containerd-2.1.4.tar.gz}}"), &there), "1.7.2");
+}
+
+#[test]
 fn containerd_restarts_for_its_configuration_and_programs_but_not_for_mirrors() {
     let unit = |more: &str| {
         let artifacts = artifacts(&plan(more), &System::default(), "p");
@@ -133,6 +143,6 @@ fn containerd_restarts_for_its_configuration_and_programs_but_not_for_mirrors() 
     assert_eq!(mirrored.1, stamp);
     assert_ne!(unit("runtime: {cgroupDriver: cgroupfs}").unwrap().1, stamp);
     let brought = unit("binaries: {containerd: {upload: c}, runc: preinstalled}").unwrap();
-    assert_eq!(brought.0, [CONFIGURATION_FILE, "/usr/local/bin/containerd"]);
+    assert_eq!(brought.0, [CONFIGURATION_FILE, UNIT_FILE, "/usr/local/bin/containerd"]);
     assert_eq!(unit("runtime: {managed: false}"), None);
 }

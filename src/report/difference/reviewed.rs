@@ -48,6 +48,8 @@ fn review(artifact: &Artifact) -> Value {
         Artifact::Image { names, digest, .. } => names.iter().cloned().chain([digest.to_string()]).collect(),
         Artifact::Object(object) => return object_review(object),
         Artifact::NodeMarks(marks) => vec![format!("{marks:?}")],
+        Artifact::Undone(undone) => vec![format!("{undone:?}")],
+        Artifact::Departed(departure) => vec![format!("{departure:?}")],
     };
     Value::from(vec![Value::from(id), Value::from(parts)])
 }

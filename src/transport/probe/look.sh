@@ -140,7 +140,11 @@ look_modules() {
 }
 
 # look_parameter KEY FILE
-look_parameter() { show "$1" "$ROOT/proc/sys/$2"; }
+# Not with `show`: the shell's `read` asks for one byte after another, and of a number the kernel
+# gives the first only.
+look_parameter() {
+  if [ -r "$ROOT/proc/sys/$2" ]; then printf '%s=%s\n' "$1" "$(cat "$ROOT/proc/sys/$2")"; fi
+}
 
 look_stamps() {
   section stamps

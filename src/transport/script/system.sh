@@ -13,8 +13,8 @@ set_parameter() {
   read_record "sysctl:$1"
   if [ ! -e "$ROOT/proc/sys/$2" ]; then fail "this kernel has no parameter $1"; fi
   if [ ! -e "$record" ]; then
-    is=
-    IFS= read -r is <"$ROOT/proc/sys/$2" || :
+    # Not with `read`: the shell asks for one byte after another, and the kernel gives the first only.
+    is=$(cat "$ROOT/proc/sys/$2")
     write_record "sysctl=$1" kind=sysctl "before=$is"
   fi
   printf '%s\n' "$3" >"$ROOT/proc/sys/$2" || fail "the kernel refuses $1=$3"

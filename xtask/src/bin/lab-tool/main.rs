@@ -142,7 +142,18 @@ fn answer_http(listener: &TcpListener, body: impl Fn(SocketAddr) -> String) {
             continue;
         };
         let _ = stream.set_read_timeout(Some(PATIENCE));
-        let _ = stream.read(&mut [0; 4096]);
+        // All of the question: what is left unread when the connection ends resets it, and the
+        // answer may be lost with that.
+        let mut question = Vec::new();
+        let mut chunk = [0; 4096];
+        while !question.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut chunk) {
+                Ok(length @ 1..) if question.len() < 1 << 16 => {
+                    question.extend_from_slice(&chunk[..length])
+                }
+                _ => break,
+            }
+        }
         let body = body(peer);
         let _ = write!(
             stream,
@@ -178,7 +189,8 @@ fn get(url: &str) -> Result<()> {
         .ok_or_else(|| Error::other("the name has no address"))?;
     let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, port), PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n")?;
+    let question = format!("GET /{path} HTTP/1.0\r\nHost: {authority}\r\n\r\n");
+    stream.write_all(question.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -1,0 +1,196 @@
+//! `slipway reset`: hosts as they were before slipway. Probe, see what is to be taken back, ask, and
+//! carry it out with the same engine as `apply`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::planning::{self, mutual, refused};
+use super::running::{self, Running};
+use super::{Output, PlanFile, check, diff, sessions};
+use crate::cluster::live::LiveCluster;
+use crate::cluster::wire::Tls;
+use crate::facts::Facts;
+use crate::failure::{Failure, Kind};
+use crate::graph::StepGraph;
+use crate::names::{Digest, HostName};
+use crate::phase::{Phase, Stage, Target};
+use crate::plan::Plan;
+use crate::plan::load::Loaded;
+use crate::report::difference::Difference;
+use crate::standing;
+use crate::teardown::{self, Origin, Request};
+use crate::transport::ssh::SshTransport;
+use crate::transport::{Transport as _, TransportError};
+use crate::trust::found;
+
+/// What can be asked of `reset`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    file: PlanFile,
+    /// Only this host (may be repeated); from a cluster that lives on it is taken out first
+    #[arg(long = "host", value_name = "HOST")]
+    hosts: Vec<HostName>,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Also wipe hosts of a cluster that slipway did not make
+    #[arg(long)]
+    foreign: bool,
+    /// Do not tell the cluster: the hosts' etcd members and Nodes stay behind in it
+    #[arg(long)]
+    force: bool,
+    /// How events and results are written
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let loaded = check::load_plan(&arguments.file, arguments.output)?;
+    let chosen = chosen(&loaded.plan, &arguments.hosts)?;
+    let transport = sessions::open(&loaded.plan)?;
+    let result = work(arguments, &loaded, &chosen, &transport).await;
+    transport.close().await;
+    result
+}
+
+fn chosen(plan: &Plan, asked: &[HostName]) -> Result<BTreeSet<HostName>, Failure> {
+    if let Some(host) = asked.iter().find(|host| plan.host(host).is_none()) {
+        return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
+    }
+    let all = || plan.hosts.iter().map(|host| host.name.clone()).collect();
+    Ok(if asked.is_empty() { all() } else { asked.iter().cloned().collect() })
+}
+
+async fn work(
+    arguments: &Arguments,
+    loaded: &Loaded,
+    chosen: &BTreeSet<HostName>,
+    transport: &Arc<SshTransport>,
+) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let plan = &loaded.plan;
+    let lock = Some(format!("slipway reset of {}, since {now}", sessions::operator()));
+    let (facts, absent) = planning::probe(plan, transport, lock).await?;
+    let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force };
+    let graph = teardown::graph(request).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
+    for error in absent.values() {
+        eprintln!("warning: {error}");
+    }
+    let cluster = cluster(request, transport, now)?;
+    if graph.changes() > 0 {
+        confirm(arguments, request, &graph)?;
+    }
+    let running = Running {
+        command: "reset",
+        plan,
+        plan_digest: Digest::of(&loaded.text),
+        graph: &graph,
+        transport: transport.as_ref(),
+        cluster: &cluster,
+        output: arguments.output,
+    };
+    let report = running.carry_out().await;
+    if arguments.output == Output::Text {
+        if graph.changes() > 0 {
+            print!("{}", report.to_text());
+        } else if absent.keys().all(|host| !chosen.contains(host)) {
+            println!("nothing to do: no trace of slipway or of a cluster");
+        }
+    }
+    running::verdict(&report)?;
+    unreached(chosen, &absent)
+}
+
+/// The cluster that lives on, through the hosts that stay and with credentials that are on the
+/// hosts. If it is told nothing, nobody is asked.
+fn cluster(
+    request: Request<'_>,
+    transport: &Arc<SshTransport>,
+    now: Timestamp,
+) -> Result<LiveCluster<SshTransport>, Failure> {
+    let survivors = Arc::new(request.survivors());
+    if !request.leaves() {
+        return Ok(LiveCluster::new(Arc::clone(transport), survivors, Tls::None, None));
+    }
+    let Request { plan, facts, .. } = request;
+    // A foreign host that is to be wiped would bring the credentials of its own cluster.
+    let own = facts.iter().filter(|(_, facts)| standing::foreign(facts).is_none());
+    let own: BTreeMap<HostName, Facts> = own.map(|(name, facts)| (name.clone(), facts.clone())).collect();
+    let missing = |what: &str| {
+        Failure::new(Kind::Cluster, format!("no host that answers has {what}, so the cluster cannot be told that hosts leave; nothing was changed"))
+            .hint("bring a control plane back, or leave the hosts' members and Nodes behind in the cluster with `--force`")
+    };
+    let api = found::administrator(plan, &own, now).ok_or_else(|| missing("an admin.conf"))?;
+    let etcd = match plan.etcd.external {
+        Some(_) => None,
+        None => Some(found::etcd_client(plan, &own, now).ok_or_else(|| missing("credentials for etcd"))?),
+    };
+    let etcd = etcd.map(|credentials| mutual(&credentials, "localhost"));
+    Ok(LiveCluster::new(Arc::clone(transport), survivors, mutual(&api, "kubernetes"), etcd))
+}
+
+/// Asks, after saying what is lost.
+fn confirm(arguments: &Arguments, request: Request<'_>, graph: &StepGraph) -> Result<(), Failure> {
+    if arguments.yes {
+        return Ok(());
+    }
+    eprint!("{}\n{}", Difference::of(graph).to_text(diff::look(false)), what_is_lost(request, graph));
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(Failure::new(Kind::NotConfirmed, "hosts would be reset, and there is no terminal to ask on; nothing was changed")
+            .hint("review what is lost above and pass `--yes`"));
+    }
+    let question = format!("Reset {} of cluster {}?", names(graph), request.plan.name);
+    match dialoguer::Confirm::new().with_prompt(question).default(false).interact() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::new(Kind::NotConfirmed, "not confirmed; nothing was changed")),
+        Err(error) => Err(Failure::new(Kind::NotConfirmed, format!("cannot ask: {error}")).hint("pass `--yes`")),
+    }
+}
+
+fn names(graph: &StepGraph) -> String {
+    let hosts: Vec<String> = graph.hosts().iter().map(ToString::to_string).collect();
+    hosts.join(", ")
+}
+
+/// What nothing brings back.
+fn what_is_lost(request: Request<'_>, graph: &StepGraph) -> String {
+    let hosts = graph.hosts();
+    let mut text = format!("This cannot be taken back. Cluster {}, hosts {}:\n", request.plan.name, names(graph));
+    let with_data: Vec<&str> =
+        hosts.iter().filter(|host| request.facts.get(*host).is_some_and(|facts| facts.state.etcd_data)).map(HostName::as_str).collect();
+    if !with_data.is_empty() {
+        let whose = if graph.stage() == Stage::Living { "these members' copies; the cluster lives on without them" } else { "all data of the cluster" };
+        let _ = writeln!(text, "  - etcd's data on {}: {whose}", with_data.join(", "));
+    }
+    if graph.stage() != Stage::Living && !with_data.is_empty() {
+        text.push_str("  - the cluster's CA and every key and certificate signed by it\n");
+    }
+    text.push_str("  - all pods, their logs, and all local volumes below /var/lib/kubelet\n");
+    for host in &hosts {
+        let Some(facts) = request.facts.get(host) else { continue };
+        if let Origin::Foreign(traces) = teardown::origin(facts) {
+            let _ = writeln!(text, "  - on {host} a cluster that slipway did NOT make ({traces}); how the host was before is not known");
+        }
+    }
+    if request.lives_on() && request.force {
+        text.push_str("The rest of the cluster is not told: etcd members and Nodes of these hosts stay behind in it.\n");
+    } else if graph.steps().any(|step| step.id.phase == Phase::Leave && matches!(step.id.target, Target::Host(_))) {
+        text.push_str("The rest of the cluster lives on: these hosts leave it first. Their pods are not drained.\n");
+    }
+    text
+}
+
+/// Hosts that were asked for and could not be seen.
+fn unreached(chosen: &BTreeSet<HostName>, absent: &BTreeMap<HostName, TransportError>) -> Result<(), Failure> {
+    let lines: Vec<String> =
+        absent.iter().filter(|(host, _)| chosen.contains(host)).map(|(_, error)| error.to_string()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Unreachable, lines.join("\nerror: ")).hint("these hosts are as they were; run the reset again when they answer"))
+}

@@ -1,0 +1,19 @@
+//! End-to-end tests: the built `slipway` against real hosts of the lab. `cargo xtask test` runs
+//! them, one at a time; each boots the hosts it needs and takes them down. They are ignored
+//! otherwise, because they need root and minutes.
+//!
+//! A test is a story with numbered steps on standard error, so that a failure in the CI tells how
+//! far it came, and what its hosts had to say is printed after it.
+
+mod cluster;
+mod machines;
+mod plan_file;
+mod slipway;
+mod snapshot;
+
+mod cut_off;
+mod highly_available;
+mod own_etcd;
+mod refusals;
+mod reset;
+mod single_node;

@@ -1,0 +1,26 @@
+//! `cargo xtask torture`: what is too long for the test command. The same tests with more of
+//! everything: a death at every call of every command of a step's script, a cut after every file of a
+//! PKI, many more random graphs, plans and answers, and a bootstrap killed twelve times.
+
+use std::process::{Command, ExitCode};
+
+use crate::error::{Explain as _, Result};
+
+/// Tests that know how to do more.
+const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap"];
+/// Cases of each property; the test command takes proptest's own 256 or fewer.
+const CASES: &str = "4096";
+
+/// Runs the test command on those tests, with the word to do more.
+pub fn run() -> Result<ExitCode> {
+    let own = std::env::current_exe().explain(|| "cannot find this program".into())?;
+    let status = Command::new(own)
+        .arg("test")
+        .args(FILTERS)
+        .env("SLIPWAY_TORTURE", "1")
+        .env("PROPTEST_CASES", CASES)
+        .env("NEXTEST_PROFILE", "torture")
+        .status()
+        .explain(|| "cannot start the test command".into())?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
