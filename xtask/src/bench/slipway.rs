@@ -17,22 +17,30 @@ use std::time::{Duration, Instant};
 
 /// Builds the release program and says where it is.
 pub fn build() -> Result<PathBuf> {
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--package", "slipway", "--quiet"])
-        .status()
-        .explain(|| "cannot start cargo".into())?;
-    if !status.success() {
-        return Err(Error::new("slipway does not build"));
-    }
     // This program is TARGET/PROFILE/xtask.
     let own = std::env::current_exe().explain(|| "cannot find this program".into())?;
-    let program = own
+    let target = own
         .ancestors()
         .nth(2)
-        .map(|target| target.join("release/slipway"));
-    program
-        .filter(|program| program.exists())
-        .ok_or_else(|| Error::new("the release build of slipway is not where it should be"))
+        .ok_or_else(|| Error::new("this program was not built by cargo"))?;
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "slipway",
+            "--bin",
+            "slipway",
+            "--quiet",
+        ])
+        .arg("--target-dir")
+        .arg(target)
+        .status()
+        .explain(|| "cannot start cargo".into())?;
+    match status.success() {
+        true => Ok(target.join("release/slipway")),
+        false => Err(Error::new("slipway does not build")),
+    }
 }
 
 /// Makes the cluster and says how long it took.
