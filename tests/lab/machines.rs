@@ -114,11 +114,6 @@ impl Machines {
         self.lab(&["power-on", name]);
     }
 
-    /// Gives hosts fresh disks.
-    pub fn reset(&self, names: &[&str]) {
-        self.lab(&[&["reset"], names].concat());
-    }
-
     /// Runs a script as root on a host; it must succeed.
     pub fn shell(&self, name: &str, script: &str) -> String {
         let output = self.try_shell(name, script);

@@ -74,6 +74,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         notes.push("end-to-end tests: the lab needs root; run the same command as root".into());
     }
+    if !arguments.filters.is_empty() {
+        notes.push("tests that none of the filters names".into());
+    }
     for note in &notes {
         println!("skipped: {note}");
     }
@@ -231,7 +234,7 @@ impl Runner {
         }) {
             let line = String::from_utf8_lossy(&line);
             eprintln!("{line}");
-            count.add(&line);
+            count.add(self, &line);
         }
         let status = child.wait().explain(|| "cannot wait for cargo".into())?;
         Ok(status.success())
@@ -241,16 +244,18 @@ impl Runner {
 impl Count {
     /// Adds a summary: `Summary [ 1.2s] 3 tests run: 2 passed, 1 failed, 4 skipped` (nextest) or
     /// `test result: ok. 2 passed; 1 failed; 4 ignored; …` (cargo). Other lines add nothing.
-    fn add(&mut self, line: &str) {
+    fn add(&mut self, runner: Runner, line: &str) {
         let line = line.trim_start();
-        let numbers = match (
-            line.strip_prefix("Summary"),
-            line.strip_prefix("test result: "),
-        ) {
-            (Some(rest), _) => rest.split_once("run: ").map(|(_, numbers)| numbers),
-            (_, Some(rest)) => rest.split_once(". ").map(|(_, numbers)| numbers),
-            _ => None,
+        // Within nextest's output there are lines of the tests themselves that look like cargo's.
+        let numbers = match runner {
+            Runner::Nextest => line
+                .strip_prefix("Summary")
+                .and_then(|rest| rest.split_once("run: ")),
+            Runner::Cargo => line
+                .strip_prefix("test result: ")
+                .and_then(|rest| rest.split_once(". ")),
         };
+        let numbers = numbers.map(|(_, numbers)| numbers);
         for part in numbers.unwrap_or_default().split(['(', ')', ',', ';']) {
             let mut words = part.split_whitespace();
             let number = words.next().and_then(|number| number.parse::<usize>().ok());
@@ -272,30 +277,22 @@ impl Count {
 mod tests {
     use super::*;
 
-    fn count_of(line: &str) -> (usize, usize, usize) {
+    fn count_of(runner: Runner, line: &str) -> (usize, usize, usize) {
         let mut count = Count::default();
-        count.add(line);
+        count.add(runner, line);
         (count.passed, count.failed, count.skipped)
     }
 
     #[test]
     fn summaries_of_both_runners_are_understood() {
-        assert_eq!(
-            count_of("     Summary [   1.2s] 3 tests run: 2 passed, 1 failed, 4 skipped"),
-            (2, 1, 4)
-        );
-        assert_eq!(
-            count_of(
-                "     Summary [   9.0s] 5/7 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 0 skipped"
-            ),
-            (3, 2, 0)
-        );
-        assert_eq!(
-            count_of(
-                "test result: ok. 2 passed; 0 failed; 4 ignored; 0 measured; 1 filtered out; finished in 0.1s"
-            ),
-            (2, 0, 4)
-        );
-        assert_eq!(count_of("the Summary of 3 tests run: 2 passed"), (0, 0, 0));
+        let (nextest, cargo) = (Runner::Nextest, Runner::Cargo);
+        let line = "     Summary [   1.2s] 3 tests run: 2 passed, 1 failed, 4 skipped";
+        assert_eq!(count_of(nextest, line), (2, 1, 4));
+        let line = "     Summary [   9.0s] 5/7 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 0 skipped";
+        assert_eq!(count_of(nextest, line), (3, 2, 0));
+        let line = "test result: ok. 2 passed; 0 failed; 4 ignored; 0 measured; 1 filtered out; finished in 0.1s";
+        assert_eq!(count_of(cargo, line), (2, 0, 4));
+        assert_eq!(count_of(nextest, line), (0, 0, 0));
+        assert_eq!(count_of(cargo, "the test result: ok. 2 passed"), (0, 0, 0));
     }
 }
