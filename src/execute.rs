@@ -16,7 +16,7 @@ use crate::phase::StepId;
 use crate::plan::Limits;
 use crate::report::difference;
 use crate::report::{Event, Outcome, Report, StepFailure};
-use crate::transport::{Bundle, Transport};
+use crate::transport::Transport;
 
 pub mod control;
 pub mod frontier;
@@ -26,13 +26,11 @@ use control::{Control, Stop};
 use frontier::Frontier;
 
 /// What a run works with.
-pub struct Execution<'a, T, C, B> {
+pub struct Execution<'a, T, C> {
     /// How hosts are reached.
     pub transport: &'a T,
     /// How the cluster is reached.
     pub cluster: &'a C,
-    /// Makes the script and files of a step. It sees only the changes that are made on the host.
-    pub make_bundle: B,
     /// How much at once, and how long.
     pub limits: &'a Limits,
     /// How the operator stops the run.
@@ -47,15 +45,14 @@ enum Progress {
 
 /// Carries the graph out. `on_event` hears everything in order. Returns when nothing runs any
 /// more: everything is done, what is left is blocked, or the operator stopped the run.
-pub async fn execute<T, C, B>(
+pub async fn execute<T, C>(
     graph: &StepGraph,
-    execution: &Execution<'_, T, C, B>,
+    execution: &Execution<'_, T, C>,
     on_event: impl FnMut(&Event),
 ) -> Report
 where
     T: Transport,
     C: Cluster,
-    B: Fn(&Step) -> Bundle + Sync,
 {
     let started = Instant::now();
     let mut run = Run { graph, frontier: Frontier::new(graph, execution.limits), report: Report::default(), on_event };

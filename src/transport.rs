@@ -11,8 +11,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::artifact::Secret;
+use crate::change::Change;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
+use crate::phase::StepId;
 
 pub mod parse;
 pub mod probe;
@@ -50,7 +52,18 @@ pub struct ProbeRequest {
     pub lock: Option<String>,
 }
 
-/// What one step does on its host, ready to be sent: a script and the files it needs.
+/// What one step does on its host.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// Which step.
+    pub step: &'a StepId,
+    /// What is to be done, in order; nothing here is of the cluster.
+    pub changes: &'a [Change],
+    /// After this time the host gives up.
+    pub timeout: Duration,
+}
+
+/// Work ready to be sent: a script and the files it needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bundle {
     /// Shown in errors: `etcd@cp-1`.
@@ -165,11 +178,11 @@ pub trait Transport: Send + Sync {
         paths: &[RemotePath],
     ) -> impl Future<Output = Result<BTreeMap<RemotePath, Secret>, TransportError>> + Send;
 
-    /// Runs a step's script. `progress` is called with the index of each change that is done.
+    /// Makes changes on a host. `progress` is called with the index of each change that is done.
     fn apply(
         &self,
         host: &HostName,
-        bundle: &Bundle,
+        work: Work<'_>,
         progress: impl Fn(usize) + Send + Sync,
     ) -> impl Future<Output = Result<(), ApplyError>> + Send;
 

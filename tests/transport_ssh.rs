@@ -167,7 +167,7 @@ async fn a_step_is_applied_seen_by_a_probe_and_fetched() {
     let changes = [file("/etc/kubernetes/a", "one"), file("/etc/kubernetes/it's b", "two")];
     let done = Mutex::new(Vec::new());
     transport
-        .apply(&host(), &bundle("test@cp-1", &changes, &context), |index| done.lock().unwrap().push(index))
+        .run(&host(), &bundle("test@cp-1", &changes, &context), |index| done.lock().unwrap().push(index))
         .await
         .unwrap_or_else(|error| panic!("{error:?} {}", sshd.read("sshd.log")));
     assert_eq!(*done.lock().unwrap(), [0, 1]);
@@ -191,7 +191,7 @@ async fn failures_tell_the_change_the_status_and_the_last_words() {
     let transport = sshd.transport();
     for status in [1, 3, 126, 127, 255] {
         let text = format!("echo '@begin 0'; echo '@done 0'; echo '@begin 1'; i=0; while [ $i -lt 50 ]; do i=$((i+1)); printf 'line %s\\033[2J\\n' $i >&2; done; exit {status}");
-        let error = transport.apply(&host(), &script(&text, 2, 30), |_| {}).await.unwrap_err();
+        let error = transport.run(&host(), &script(&text, 2, 30), |_| {}).await.unwrap_err();
         let ApplyError::Script { change, status: told, stderr } = error else { panic!("{error:?}") };
         assert_eq!((change, told), (Some(1), status));
         assert_eq!(stderr.lines().count(), 20);
@@ -225,18 +225,18 @@ async fn a_large_payload_is_streamed_and_checked() {
         reason: Reason::Missing,
         before: None,
     };
-    transport.apply(&host(), &bundle("programs@cp-1", &[program(digest)], &context), |_| {}).await.unwrap();
+    transport.run(&host(), &bundle("programs@cp-1", &[program(digest)], &context), |_| {}).await.unwrap();
     let there = sshd.host_path("usr/local/bin/large");
     assert_eq!(Digest::of(std::fs::read(&there).unwrap()), digest);
     assert_eq!(std::fs::metadata(&there).unwrap().permissions().mode() & 0o7777, 0o755);
-    let wrong = transport.apply(&host(), &bundle("programs@cp-1", &[program(Digest::of("x"))], &context), |_| {}).await;
+    let wrong = transport.run(&host(), &bundle("programs@cp-1", &[program(Digest::of("x"))], &context), |_| {}).await;
     let Err(ApplyError::Script { stderr, .. }) = wrong else { panic!("{wrong:?}") };
     assert!(stderr.contains("wrong checksum") && stderr.contains(&digest.to_string()), "{stderr}");
     assert_eq!(std::fs::read_dir(sshd.host_path("var/lib/slipway/work")).unwrap().count(), 0);
 
     let mut missing = script("exit 0", 0, 10);
     missing.payloads.push(("payload-0".into(), Payload::File(sshd.path("no-such-file"))));
-    let error = transport.apply(&host(), &missing, |_| {}).await.unwrap_err();
+    let error = transport.run(&host(), &missing, |_| {}).await.unwrap_err();
     assert!(error.to_string().contains("no-such-file"), "{error}");
     transport.close().await;
 }
@@ -246,7 +246,7 @@ async fn a_step_that_takes_too_long_is_ended_on_the_host() {
     let Some(sshd) = Sshd::start() else { return };
     let transport = sshd.transport();
     let text = "echo '@begin 0'; echo $$ >\"$ROOT/pid\"; sleep 300; touch \"$ROOT/survived\"";
-    let error = transport.apply(&host(), &script(text, 1, 1), |_| {}).await.unwrap_err();
+    let error = transport.run(&host(), &script(text, 1, 1), |_| {}).await.unwrap_err();
     let ApplyError::Script { change, status, .. } = error else { panic!("{error:?}") };
     assert_eq!((change, status), (Some(0), 124));
     let pid = std::fs::read_to_string(sshd.host_path("pid")).unwrap();
@@ -265,7 +265,7 @@ async fn the_lock_keeps_others_out_until_it_is_released() {
     assert_eq!(refused, Err(TransportError::Locked { host: host(), holder: "olga on build-7".into() }));
     // Looking is free.
     second.probe(&host(), &ProbeRequest::default()).await.unwrap();
-    first.apply(&host(), &script("exit 0", 0, 10), |_| {}).await.unwrap();
+    first.run(&host(), &script("exit 0", 0, 10), |_| {}).await.unwrap();
     first.close().await;
     second.probe(&host(), &locking("egon")).await.unwrap();
     second.close().await;
@@ -463,7 +463,7 @@ async fn a_lost_connection_is_told_from_a_failed_step() {
     let transport = sshd.transport();
     // The step ends the server's side of its own connection: the sshd above its shells.
     let text = "pid=$$; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do while read -r key value _; do [ \"$key\" != PPid: ] || pid=$value; done </proc/$pid/status; done; echo '@begin 0'; kill -9 $pid; sleep 5";
-    let error = transport.apply(&host(), &script(text, 1, 30), |_| {}).await.unwrap_err();
+    let error = transport.run(&host(), &script(text, 1, 30), |_| {}).await.unwrap_err();
     assert!(matches!(error, ApplyError::Transport(TransportError::Lost { .. })), "{error:?}");
     transport.close().await;
 }

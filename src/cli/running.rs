@@ -8,14 +8,13 @@ use crate::cluster::Cluster;
 use crate::execute::control::{Control, Stop};
 use crate::execute::{Execution, execute};
 use crate::failure::{Failure, Kind};
-use crate::graph::{Step, StepGraph};
+use crate::graph::StepGraph;
 use crate::names::Digest;
 use crate::plan::Plan;
 use crate::report::journal::{self, Journal};
 use crate::report::terminal::{Screen, Show};
 use crate::report::{Event, Report};
-use crate::transport::script::{self, ScriptContext};
-use crate::transport::{Bundle, Transport};
+use crate::transport::Transport;
 
 /// What is carried out, and who is told.
 pub(super) struct Running<'a, T, C> {
@@ -56,11 +55,8 @@ impl<T: Transport, C: Cluster> Running<'_, T, C> {
             }
         };
         let limits = &self.plan.limits;
-        let context = ScriptContext { timeout: limits.step_timeout.0, socket: self.plan.runtime.socket.clone() };
-        let make_bundle = |step: &Step| -> Bundle { script::bundle(&step.id.to_string(), &step.changes, &context) };
         let control = Control::default();
-        let execution =
-            Execution { transport: self.transport, cluster: self.cluster, make_bundle, limits, control: &control };
+        let execution = Execution { transport: self.transport, cluster: self.cluster, limits, control: &control };
         let run = execute(self.graph, &execution, on_event);
         tokio::pin!(run);
         loop {

@@ -10,9 +10,9 @@ use crate::artifact::Secret;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::facts::Facts;
-use crate::graph::{Gate, Step};
+use crate::graph::Gate;
 use crate::names::{HostName, RemotePath};
-use crate::transport::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError};
+use crate::transport::{ApplyError, ProbeRequest, Stream, Transport, TransportError, Work};
 
 /// What a step does instead of succeeding at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,25 +49,14 @@ pub(super) struct Log {
     pub trips: BTreeMap<HostName, usize>,
 }
 
-/// A bundle that only says how much there is to do.
-pub(super) fn bundle(step: &Step) -> Bundle {
-    Bundle {
-        step: step.id.to_string(),
-        script: String::new(),
-        payloads: Vec::new(),
-        changes: step.changes.len(),
-        timeout: Duration::from_secs(1),
-    }
-}
-
 impl Transport for FakeTransport {
     async fn apply(
         &self,
         host: &HostName,
-        bundle: &Bundle,
+        work: Work<'_>,
         progress: impl Fn(usize) + Send + Sync,
     ) -> Result<(), ApplyError> {
-        let name = bundle.step.clone();
+        let name = work.step.to_string();
         {
             let mut log = self.log.lock().unwrap();
             *log.trips.entry(host.clone()).or_default() += 1;
@@ -78,7 +67,7 @@ impl Transport for FakeTransport {
             log.most = log.most.max(log.running.len());
         }
         let act = self.acts.get(&name).copied().unwrap_or(Act::Slow(1));
-        for index in 0..bundle.changes {
+        for index in 0..work.changes.len() {
             tokio::task::yield_now().await;
             match act {
                 Act::Slow(times) => {

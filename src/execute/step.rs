@@ -15,7 +15,7 @@ use crate::graph::{Gate, Step};
 use crate::names::HostName;
 use crate::phase::{StepId, Target};
 use crate::report::StepFailure;
-use crate::transport::{ApplyError, Bundle, Transport, TransportError};
+use crate::transport::{ApplyError, Transport, TransportError, Work};
 
 /// How much later than the host itself the engine gives up on a step or gate. The host's own
 /// limit tells more, so it comes first.
@@ -32,15 +32,14 @@ const SILENT: Duration = Duration::from_secs(1);
 const TIMED_OUT: i32 = 124;
 
 /// Carries out one step. Returns how many changes were made.
-pub(super) async fn carry_out<T, C, B>(
+pub(super) async fn carry_out<T, C>(
     step: &Step,
-    execution: &Execution<'_, T, C, B>,
+    execution: &Execution<'_, T, C>,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<usize, Box<StepFailure>>
 where
     T: Transport,
     C: Cluster,
-    B: Fn(&Step) -> Bundle + Sync,
 {
     if !step.changes.is_empty() && !step.before.is_empty() {
         precede(step, execution, &progress).await?;
@@ -74,9 +73,9 @@ fn waiting(gates: &[Gate]) -> Progress {
 }
 
 /// Waits for what must hold before anything is changed.
-async fn precede<T, C: Cluster, B>(
+async fn precede<T, C: Cluster>(
     step: &Step,
-    execution: &Execution<'_, T, C, B>,
+    execution: &Execution<'_, T, C>,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<(), Box<StepFailure>> {
     let limit = execution.limits.gate_timeout.0.min(BEFORE);
@@ -96,30 +95,31 @@ fn is_in_cluster(change: &Change) -> bool {
     change.artifact.is_of_cluster()
 }
 
-async fn change_host<T, C, B>(
+async fn change_host<T, C>(
     step: &Step,
     host: &HostName,
     indices: &[usize],
-    execution: &Execution<'_, T, C, B>,
+    execution: &Execution<'_, T, C>,
     progress: &(impl Fn(Progress) + Send + Sync),
 ) -> Result<(), Box<StepFailure>>
 where
     T: Transport,
-    B: Fn(&Step) -> Bundle + Sync,
 {
-    let bundle = if indices.len() == step.changes.len() {
-        (execution.make_bundle)(step)
+    let mine: Vec<Change>;
+    let changes = if indices.len() == step.changes.len() {
+        &step.changes
     } else {
-        let changes = indices.iter().map(|&index| step.changes[index].clone()).collect();
-        (execution.make_bundle)(&Step { changes, ..step.clone() })
+        mine = indices.iter().map(|&index| step.changes[index].clone()).collect();
+        &mine
     };
+    let work = Work { step: &step.id, changes, timeout: execution.limits.step_timeout.0 };
     let done = |index: usize| {
         if let Some(&index) = indices.get(index) {
             progress(Progress::Done { index });
         }
     };
-    let limit = bundle.timeout.max(execution.limits.step_timeout.0).saturating_add(GRACE);
-    match timeout(limit, execution.transport.apply(host, &bundle, done)).await {
+    let limit = work.timeout.saturating_add(GRACE);
+    match timeout(limit, execution.transport.apply(host, work, done)).await {
         Ok(result) => result.map_err(|error| host_failure(step, indices, error)),
         Err(_) => Err(Box::new(StepFailure {
             status: Some(TIMED_OUT),
@@ -129,10 +129,10 @@ where
     }
 }
 
-async fn wait<T, C: Cluster, B>(
+async fn wait<T, C: Cluster>(
     step: &Step,
     gate: &Gate,
-    execution: &Execution<'_, T, C, B>,
+    execution: &Execution<'_, T, C>,
 ) -> Result<(), Box<StepFailure>> {
     let limit = execution.limits.gate_timeout.0;
     let waited = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::control::Control;
-use super::fakes::{Act, FakeCluster, FakeTransport, bundle};
+use super::fakes::{Act, FakeCluster, FakeTransport};
 use super::*;
 use crate::desired;
 use crate::graph::Gate;
@@ -46,7 +46,7 @@ fn run_with(graph: &StepGraph, limits: &Limits, acts: &[(&str, Act)], cluster: F
         FakeTransport { acts: acts.iter().map(|&(step, act)| (step.to_owned(), act)).collect(), ..Default::default() };
     let mut events = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let execution = Execution { transport: &transport, cluster: &cluster, make_bundle: bundle, limits, control };
+    let execution = Execution { transport: &transport, cluster: &cluster, limits, control };
     let working = execute(graph, &execution, |event| {
         // The start of a hanging step is the signal to interrupt.
         if let Event::StepStarted { step, .. } = event
@@ -258,7 +258,7 @@ fn after_the_first_interrupt_running_steps_end_well() {
     let (limits, control, transport, cluster) =
         (Limits::default(), Control::default(), FakeTransport::default(), FakeCluster::default());
     let execution =
-        Execution { transport: &transport, cluster: &cluster, make_bundle: bundle, limits: &limits, control: &control };
+        Execution { transport: &transport, cluster: &cluster, limits: &limits, control: &control };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let report = runtime.block_on(execute(&graph, &execution, |event| {
         if matches!(event, Event::StepStarted { .. }) {

@@ -16,7 +16,8 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::parse::{self, ParseError};
-use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError, probe};
+use super::script::{self, ScriptContext};
+use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError, Work, probe};
 use crate::artifact::Secret;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
@@ -100,6 +101,8 @@ pub enum SshError {
 pub struct SshTransport {
     hosts: BTreeMap<HostName, Remotely>,
     options: SshOptions,
+    /// The CRI socket on every host.
+    socket: RemotePath,
     /// The sockets of this run's forwards.
     forwards: tempfile::TempDir,
 }
@@ -135,7 +138,7 @@ impl SshTransport {
             let connection = Connection::new(host.name.clone(), destination, home, options.idle);
             hosts.insert(host.name.clone(), Remotely { connection, lock: Mutex::default(), forwards: Mutex::default() });
         }
-        Ok(Self { hosts, options, forwards })
+        Ok(Self { hosts, options, socket: plan.runtime.socket.clone(), forwards })
     }
 
     fn remotely(&self, host: &HostName) -> Result<&Remotely, TransportError> {
@@ -193,12 +196,18 @@ impl SshTransport {
         }
     }
 
-    async fn run_step(
+    /// Sends a script and its files, and follows it. `progress` hears the index of each change that
+    /// is done.
+    ///
+    /// # Errors
+    /// The host was not reached, or the script failed.
+    pub async fn run(
         &self,
-        remotely: &Remotely,
+        host: &HostName,
         bundle: &Bundle,
-        progress: &(impl Fn(usize) + Send + Sync),
+        progress: impl Fn(usize) + Send + Sync,
     ) -> Result<(), ApplyError> {
+        let remotely = self.remotely(host)?;
         let connection = &remotely.connection;
         let operation = format!("step {}", bundle.step);
         if remotely.lock.lock().await.as_ref().is_some_and(Lock::is_lost) {
@@ -295,10 +304,12 @@ impl Transport for SshTransport {
     async fn apply(
         &self,
         host: &HostName,
-        bundle: &Bundle,
+        work: Work<'_>,
         progress: impl Fn(usize) + Send + Sync,
     ) -> Result<(), ApplyError> {
-        self.run_step(self.remotely(host)?, bundle, &progress).await
+        let context = ScriptContext { timeout: work.timeout, socket: self.socket.clone() };
+        let bundle = script::bundle(&work.step.to_string(), work.changes, &context);
+        self.run(host, &bundle, progress).await
     }
 
     async fn connect(&self, host: &HostName, address: SocketAddr) -> Result<Box<dyn Stream>, TransportError> {
