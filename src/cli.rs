@@ -13,7 +13,6 @@ mod check;
 mod diff;
 mod graph;
 mod kubeconfig;
-mod planning;
 mod render;
 mod reset;
 mod running;

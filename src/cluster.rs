@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::graph::Gate;
 
@@ -41,6 +42,13 @@ impl ClusterError {
 
 /// The cluster as the engine sees it.
 pub trait Cluster: Send + Sync {
+    /// What is to be done about each of these objects and Nodes, in their order; `None` is nothing.
+    /// Writes nothing.
+    fn changes(
+        &self,
+        artifacts: Vec<Artifact>,
+    ) -> impl Future<Output = Result<Vec<Option<Change>>, ClusterError>> + Send;
+
     /// Makes one change to an object or a Node. Safe to repeat.
     fn apply(&self, change: &Change) -> impl Future<Output = Result<(), ClusterError>> + Send;
 

@@ -24,6 +24,7 @@ pub mod paths;
 pub mod pause;
 pub mod phase;
 pub mod plan;
+pub mod planning;
 pub mod preflight;
 pub mod release;
 pub mod report;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::planning::{self, Options, Planned};
 use super::running::{self, Running};
 use super::{Output, PlanFile, Selection, check, diff, sessions};
 use crate::failure::{Failure, Kind};
 use crate::names::Digest;
 use crate::phase::Stage;
+use crate::planning::{self, Options, Planned};
 use crate::report::difference::Difference;
 use crate::report::Report;
 use crate::transport::ssh::SshTransport;
@@ -46,8 +46,9 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     let now = Timestamp::now();
     let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
-    let options = Options { selection: &arguments.selection, lock, now };
-    let planned = planning::plan(loaded, Arc::clone(transport), options).await?;
+    let Selection { hosts, phases } = &arguments.selection;
+    let options = Options { hosts, phases, lock, now };
+    let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if arguments.output == Output::Text {
         planned.show_warnings();
     }
@@ -76,7 +77,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
 }
 
 /// A living cluster is only changed after a yes: on the terminal, or given ahead by `--yes` or `--expect`.
-fn confirm<T>(arguments: &Arguments, planned: &Planned<T>, difference: &Difference) -> Result<(), Failure> {
+fn confirm<C>(arguments: &Arguments, planned: &Planned<C>, difference: &Difference) -> Result<(), Failure> {
     if planned.stage == Stage::Fresh || arguments.yes || arguments.expect.is_some() {
         return Ok(());
     }
@@ -93,7 +94,7 @@ fn confirm<T>(arguments: &Arguments, planned: &Planned<T>, difference: &Differen
     }
 }
 
-fn finish(arguments: &Arguments, planned: &Planned<SshTransport>, report: &Report) -> Result<(), Failure> {
+fn finish<C>(arguments: &Arguments, planned: &Planned<C>, report: &Report) -> Result<(), Failure> {
     if arguments.output == Output::Text {
         if report.succeeded() && report.changes() == 0 {
             let trips: Vec<String> = report.round_trips.values().map(ToString::to_string).collect();

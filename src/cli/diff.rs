@@ -1,12 +1,13 @@
 //! `slipway diff`: everything `apply` would do, and nothing done.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::planning::{self, Options};
 use super::{Output, PlanFile, Selection, check, sessions};
 use crate::failure::{Failure, Kind};
+use crate::planning::{self, Options};
 use crate::report::difference::{Difference, Look};
 use crate::transport::Transport as _;
 
@@ -31,8 +32,9 @@ pub(super) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
     let transport = sessions::open(&loaded.plan)?;
-    let options = Options { selection: &arguments.selection, lock: None, now: Timestamp::now() };
-    let planned = planning::plan(loaded, std::sync::Arc::clone(&transport), options).await;
+    let Selection { hosts, phases } = &arguments.selection;
+    let options = Options { hosts, phases, lock: None, now: Timestamp::now() };
+    let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
     transport.close().await;
     let planned = planned?;
     planned.show_warnings();

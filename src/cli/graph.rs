@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::ValueEnum;
 use jiff::Timestamp;
 
-use super::planning::{self, Options};
-use super::{Output, PlanFile, Selection, check, render, sessions};
+use super::{Output, PlanFile, check, render, sessions};
 use crate::failure::{Failure, Kind};
+use crate::planning::{self, Options};
 use crate::transport::Transport as _;
 
 /// What can be asked of `graph`.
@@ -44,9 +44,8 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let graph = if arguments.probe {
         let transport = sessions::open(&loaded.plan)?;
-        let selection = Selection::default();
-        let options = Options { selection: &selection, lock: None, now: Timestamp::now() };
-        let planned = planning::plan(loaded, Arc::clone(&transport), options).await;
+        let options = Options { hosts: &[], phases: &[], lock: None, now: Timestamp::now() };
+        let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
         transport.close().await;
         planned?.graph
     } else {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::planning::{self, mutual, refused};
 use super::running::{self, Running};
 use super::{Output, PlanFile, check, diff, sessions};
 use crate::cluster::live::LiveCluster;
@@ -18,6 +17,7 @@ use crate::failure::{Failure, Kind};
 use crate::graph::StepGraph;
 use crate::names::{Digest, HostName};
 use crate::phase::{Phase, Stage, Target};
+use crate::planning::{self, mutual, refused};
 use crate::plan::Plan;
 use crate::plan::load::Loaded;
 use crate::report::difference::Difference;
@@ -75,7 +75,7 @@ async fn work(
     let now = Timestamp::now();
     let plan = &loaded.plan;
     let lock = Some(format!("slipway reset of {}, since {now}", sessions::operator()));
-    let (facts, absent) = planning::probe(plan, transport, lock).await?;
+    let (facts, absent) = planning::probe_all(plan, transport.as_ref(), lock).await?;
     let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force };
     let graph = teardown::graph(request).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     for error in absent.values() {

@@ -5,21 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::planning::mutual;
 use crate::cluster::live::LiveCluster;
 use crate::cluster::wire::Tls;
 use crate::facts::Facts;
 use crate::failure::{Failure, Kind};
 use crate::names::HostName;
 use crate::phase::{On, Stage};
+use crate::planning::{mutual, probe};
 use crate::plan::{Host, Plan};
 use crate::transport::{Transport, TransportError};
 use crate::trust::found;
 use crate::trust::refresh::ClientCredentials;
-use crate::{request, standing};
+use crate::standing;
 
 /// What a look at a cluster found.
 pub(super) struct Survey<T> {
@@ -44,7 +43,7 @@ pub(super) async fn look<T: Transport + 'static>(
     wanted: impl Fn(&Host) -> bool,
     now: Timestamp,
 ) -> Survey<T> {
-    let (facts, absent) = probe(plan, transport, None, wanted).await;
+    let (facts, absent) = probe(plan, transport.as_ref(), None, wanted).await;
     let keeper_absent = plan.hosts.iter().any(|host| On::Keepers.includes(plan, host) && !facts.contains_key(&host.name));
     let stage = match standing::stage(&facts) {
         Stage::Fresh if keeper_absent => None,
@@ -75,32 +74,4 @@ impl<T> Survey<T> {
         Err(Failure::new(Kind::Cluster, "no control plane that answers has an admin.conf")
             .hint("is the cluster made? `slipway apply` makes it"))
     }
-}
-
-pub(super) type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
-
-/// Looks at hosts, in parallel. With `lock` their locks are held, as this operator and run.
-pub(super) async fn probe<T: Transport>(
-    plan: &Plan,
-    transport: &Arc<T>,
-    lock: Option<String>,
-    wanted: impl Fn(&Host) -> bool,
-) -> Probed {
-    let request = request::probe(plan, lock);
-    let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(plan.hosts.iter().filter(|host| wanted(host)))
-        .map(|host| {
-            let request = &request;
-            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
-        })
-        .buffer_unordered(plan.limits.parallel_hosts)
-        .collect()
-        .await;
-    let (mut facts, mut absent) = (BTreeMap::new(), BTreeMap::new());
-    for (host, answer) in answers {
-        match answer {
-            Ok(answer) => _ = facts.insert(host, answer),
-            Err(error) => _ = absent.insert(host, error),
-        }
-    }
-    (facts, absent)
 }

@@ -124,28 +124,6 @@ impl<T: Transport + 'static> LiveCluster<T> {
         *self.client.lock().expect("no panic while it is held") = None;
     }
 
-    /// What is to be done about these objects and Nodes. Writes nothing.
-    ///
-    /// # Errors
-    /// The API does not answer.
-    pub async fn changes(&self, artifacts: Vec<Artifact>) -> Result<Vec<Change>, ClusterError> {
-        let client = self.client().await?;
-        let formed = self.exists(&client, "v1", "ConfigMap", Some("kube-public"), "cluster-info").await?;
-        let questions = artifacts.into_iter().map(|artifact| {
-            let client = client.clone();
-            async move {
-                match artifact {
-                    Artifact::Object(object) if object.policy == ObjectPolicy::WithCluster && formed => Ok(None),
-                    Artifact::Object(object) => self.object_change(&client, object).await,
-                    Artifact::NodeMarks(wanted) => marks::change(&client, wanted).await,
-                    _ => Ok(None),
-                }
-            }
-        });
-        let answers = futures_util::future::try_join_all(questions).await?;
-        Ok(answers.into_iter().flatten().collect())
-    }
-
     async fn exists(
         &self,
         client: &kube::Client,
@@ -332,6 +310,23 @@ impl<T: Transport + 'static> LiveCluster<T> {
 }
 
 impl<T: Transport + 'static> Cluster for LiveCluster<T> {
+    async fn changes(&self, artifacts: Vec<Artifact>) -> Result<Vec<Option<Change>>, ClusterError> {
+        let client = self.client().await?;
+        let formed = self.exists(&client, "v1", "ConfigMap", Some("kube-public"), "cluster-info").await?;
+        let questions = artifacts.into_iter().map(|artifact| {
+            let client = client.clone();
+            async move {
+                match artifact {
+                    Artifact::Object(object) if object.policy == ObjectPolicy::WithCluster && formed => Ok(None),
+                    Artifact::Object(object) => self.object_change(&client, object).await,
+                    Artifact::NodeMarks(wanted) => marks::change(&client, wanted).await,
+                    _ => Ok(None),
+                }
+            }
+        });
+        futures_util::future::try_join_all(questions).await
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         if let Artifact::NodeMarks(wanted) = &change.artifact {
             // The kubelet registers its Node, and may need as long for it as anything that comes up.

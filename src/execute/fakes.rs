@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::artifact::Secret;
+use crate::artifact::{Artifact, Secret};
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::facts::Facts;
@@ -128,6 +128,11 @@ pub(super) struct FakeCluster {
 }
 
 impl Cluster for FakeCluster {
+    // The executor does not ask.
+    async fn changes(&self, _: Vec<Artifact>) -> Result<Vec<Option<Change>>, ClusterError> {
+        Err(ClusterError::plain("not asked".into()))
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         tokio::task::yield_now().await;
         self.log.lock().unwrap().push(change.artifact.id());

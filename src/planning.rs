@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use super::survey::Probed;
-use super::{Selection, survey};
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
+use crate::cluster::Cluster;
 use crate::cluster::live::LiveCluster;
 use crate::cluster::wire::Tls;
 use crate::desired::{self, Inputs, LocalFiles, Standing};
@@ -21,18 +21,17 @@ use crate::graph::{Gate, Step, StepGraph};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
-use crate::plan::load::Loaded;
-use crate::plan::Plan;
+use crate::plan::{Host, Plan};
 use crate::preflight::{self, Finding, Severity};
 use crate::release::Release;
 use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files, pause};
+use crate::{bootstrap_token, local_files, pause, request};
 
 /// Everything that is known and decided before the first change.
-pub(super) struct Planned<T> {
+pub struct Planned<C> {
     /// The plan.
     pub plan: Arc<Plan>,
     /// Whether the cluster lives.
@@ -42,12 +41,12 @@ pub(super) struct Planned<T> {
     /// The steps with their changes.
     pub graph: StepGraph,
     /// The cluster through its API.
-    pub cluster: LiveCluster<T>,
+    pub cluster: C,
     /// Hosts that did not answer and were not asked for.
     pub absent: BTreeMap<HostName, TransportError>,
 }
 
-impl<T> Planned<T> {
+impl<C> Planned<C> {
     /// Shows what preflight found and what does not keep a run from going on.
     pub fn show_warnings(&self) {
         for warning in &self.warnings {
@@ -60,58 +59,86 @@ impl<T> Planned<T> {
 }
 
 /// What planning needs besides the plan.
-pub(super) struct Options<'a> {
-    /// Only a part of the work.
-    pub selection: &'a Selection,
+#[derive(Debug, Clone)]
+pub struct Options<'a> {
+    /// Only these hosts; an empty list means all. Others are neither changed nor need to answer.
+    pub hosts: &'a [HostName],
+    /// Only these phases; an empty list means all.
+    pub phases: &'a [Phase],
     /// Hold the hosts' locks, as this operator and run.
     pub lock: Option<String>,
     /// The time.
     pub now: Timestamp,
 }
 
+/// What is needed to reach the cluster's own interfaces.
+pub struct Access {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// The engine's credentials for the API servers.
+    pub api: ClientCredentials,
+    /// The engine's credentials for etcd; `None` if somebody else runs it.
+    pub etcd: Option<ClientCredentials>,
+    /// Hosts that did not answer.
+    pub absent: BTreeSet<HostName>,
+}
+
+/// The cluster's interfaces through the connections of a transport.
+pub fn live<T: Transport + 'static>(transport: &Arc<T>) -> impl FnOnce(Access) -> LiveCluster<T> + use<T> {
+    let transport = Arc::clone(transport);
+    move |access| {
+        let etcd = access.etcd.map(|credentials| mutual(&credentials, "localhost"));
+        LiveCluster::new(transport, access.plan, mutual(&access.api, "kubernetes"), etcd).leaving_out(access.absent)
+    }
+}
+
 /// Plans a run. Writes nothing on any host, but for the locks if they are asked for.
-pub(super) async fn plan<T: Transport + 'static>(
-    loaded: Loaded,
-    transport: Arc<T>,
+///
+/// # Errors
+/// Whatever keeps the run from beginning: hosts that do not answer or are not ready, files of this
+/// machine that cannot be read, keys that cannot be made or used. Nothing was changed then.
+pub async fn plan<T: Transport, C: Cluster>(
+    plan: Arc<Plan>,
+    transport: &T,
+    reach: impl FnOnce(Access) -> C,
     options: Options<'_>,
-) -> Result<Planned<T>, Failure> {
-    let plan = Arc::new(loaded.plan);
+) -> Result<Planned<C>, Failure> {
     let release = Release::of(plan.kubernetes.version).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
-    for host in &options.selection.hosts {
+    for host in options.hosts {
         if plan.host(host).is_none() {
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    let (facts, absent) = probe(&plan, &transport, options.lock.clone()).await?;
+    let (facts, absent) = probe_all(&plan, transport, options.lock.clone()).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
-    tolerate(&plan, &absent, standing.stage, options.selection)?;
+    tolerate(&plan, &absent, standing.stage, options.hosts)?;
     let warnings = check(&plan, &facts, standing.stage, options.now)?;
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
     let local = read_local_files(&plan, &systems)?;
-    let material = material(&plan, &facts, &standing, &local, transport.as_ref(), options.now).await?;
-    let cluster = LiveCluster::new(
-        Arc::clone(&transport),
-        Arc::clone(&plan),
-        mutual(&material.api, "kubernetes"),
-        plan.etcd.external.is_none().then(|| mutual(&material.etcd, "localhost")),
-    )
-    .leaving_out(absent.keys().cloned());
+    let material = material(&plan, &facts, &standing, &local, transport, options.now).await?;
+    let cluster = reach(Access {
+        plan: Arc::clone(&plan),
+        api: material.api.clone(),
+        etcd: plan.etcd.external.is_none().then(|| material.etcd.clone()),
+        absent: absent.keys().cloned().collect(),
+    });
 
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
     let mut graph = StepGraph::build(&plan, standing.stage, steps, &plan.limits).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
-    if !options.selection.hosts.is_empty() || !options.selection.phases.is_empty() {
-        let hosts: BTreeSet<HostName> = options.selection.hosts.iter().cloned().collect();
-        let phases: BTreeSet<Phase> = options.selection.phases.iter().copied().collect();
+    if !options.hosts.is_empty() || !options.phases.is_empty() {
+        let hosts: BTreeSet<HostName> = options.hosts.iter().cloned().collect();
+        let phases: BTreeSet<Phase> = options.phases.iter().copied().collect();
         graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     }
     Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), warnings, graph, cluster, absent })
 }
 
 /// Credentials as TLS settings.
-pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
+#[must_use]
+pub fn mutual(credentials: &ClientCredentials, server_name: &'static str) -> Tls {
     Tls::Mutual {
         authority: credentials.ca_pem.clone(),
         certificate: credentials.certificate_pem.clone(),
@@ -120,9 +147,36 @@ pub(super) fn mutual(credentials: &ClientCredentials, server_name: &'static str)
     }
 }
 
+/// What probes brought, and why others brought nothing.
+pub type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>);
+
+/// Looks at hosts, in parallel. With `lock` their locks are held, as this operator and run.
+pub async fn probe<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>, wanted: impl Fn(&Host) -> bool) -> Probed {
+    let request = request::probe(plan, lock);
+    let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(plan.hosts.iter().filter(|host| wanted(host)))
+        .map(|host| {
+            let request = &request;
+            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
+        })
+        .buffer_unordered(plan.limits.parallel_hosts)
+        .collect()
+        .await;
+    let (mut facts, mut absent) = (BTreeMap::new(), BTreeMap::new());
+    for (host, answer) in answers {
+        match answer {
+            Ok(answer) => _ = facts.insert(host, answer),
+            Err(error) => _ = absent.insert(host, error),
+        }
+    }
+    (facts, absent)
+}
+
 /// Looks at every host. One whose lock is taken ends the run.
-pub(super) async fn probe<T: Transport>(plan: &Plan, transport: &Arc<T>, lock: Option<String>) -> Result<Probed, Failure> {
-    let (facts, absent) = survey::probe(plan, transport, lock, |_| true).await;
+///
+/// # Errors
+/// Another run holds a host's lock.
+pub async fn probe_all<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>) -> Result<Probed, Failure> {
+    let (facts, absent) = probe(plan, transport, lock, |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -134,12 +188,11 @@ fn tolerate(
     plan: &Plan,
     absent: &BTreeMap<HostName, TransportError>,
     stage: Stage,
-    selection: &Selection,
+    chosen: &[HostName],
 ) -> Result<(), Failure> {
     if absent.is_empty() {
         return Ok(());
     }
-    let chosen = &selection.hosts;
     let tolerable = stage == Stage::Living && !chosen.is_empty() && chosen.iter().all(|host| !absent.contains_key(host));
     if tolerable {
         return Ok(());
@@ -246,9 +299,9 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
 }
 
 /// The steps on the cluster, with what differs there.
-async fn cluster_steps<T: Transport + 'static>(
+async fn cluster_steps<C: Cluster>(
     inputs: &Inputs<'_>,
-    cluster: &LiveCluster<T>,
+    cluster: &C,
     now: Timestamp,
 ) -> Result<Vec<Step>, Failure> {
     let objects = ObjectInputs {
@@ -259,23 +312,22 @@ async fn cluster_steps<T: Transport + 'static>(
     };
     let wanted = desired::cluster::artifacts(inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
-    // One question each, all phases at once; a cluster that is only being formed is not asked.
+    let (phases, artifacts): (Vec<Phase>, Vec<Artifact>) =
+        wanted.into_iter().flat_map(|(phase, artifacts)| artifacts.into_iter().map(move |artifact| (phase, artifact))).unzip();
+    // A cluster that is only being formed is not asked.
+    let unasked = match inputs.standing.stage {
+        Stage::Fresh => Reason::Missing,
+        Stage::Living => Reason::Unseen,
+    };
     let answers = match inputs.standing.stage {
         Stage::Fresh => None,
-        Stage::Living => {
-            let questions = wanted.iter().map(|(_, artifacts)| cluster.changes(artifacts.clone()));
-            cluster.client().await.ok().and(futures_util::future::try_join_all(questions).await.ok())
-        }
+        Stage::Living => cluster.changes(artifacts.clone()).await.ok(),
     };
-    match answers {
-        Some(answers) => changes.extend(wanted.into_iter().map(|(phase, _)| phase).zip(answers)),
-        None => {
-            let reason = if inputs.standing.stage == Stage::Fresh { Reason::Missing } else { Reason::Unseen };
-            for (phase, artifacts) in wanted {
-                let all = artifacts.into_iter().map(|artifact: Artifact| Change { artifact, reason: reason.clone(), before: None });
-                changes.insert(phase, all.collect());
-            }
-        }
+    let answers = answers.unwrap_or_else(|| {
+        artifacts.into_iter().map(|artifact| Some(Change { artifact, reason: unasked.clone(), before: None })).collect()
+    });
+    for (phase, change) in phases.into_iter().zip(answers) {
+        changes.entry(phase).or_default().extend(change);
     }
     let rules = RULES.iter().filter(|rule| rule.on == On::Cluster);
     Ok(rules
@@ -289,7 +341,7 @@ async fn cluster_steps<T: Transport + 'static>(
 }
 
 /// All reasons to refuse as one failure.
-pub(super) fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
+pub fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String) -> Failure {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let mut failure = Failure::new(Kind::Refused, lines.join("\nerror: "));
     for problem in problems {
