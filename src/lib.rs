@@ -35,4 +35,5 @@ pub mod teardown;
 pub mod template;
 pub mod transport;
 pub mod trust;
+pub mod upgrade;
 pub mod yaml;
