@@ -17,6 +17,7 @@ use crate::plan::Plan;
 pub mod certificates;
 mod etcd;
 mod host;
+pub mod inventory;
 mod text;
 
 pub use certificates::CertificateStatus;
