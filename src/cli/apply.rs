@@ -54,16 +54,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
         eprint!("{}", planned.warnings());
     }
     let difference = Difference::of(&planned.graph);
-    if let Some(expected) = arguments.expect.filter(|expected| *expected != difference.digest) {
-        return Err(Failure::new(
-            Kind::NotConfirmed,
-            format!("the change set is not the reviewed one: its digest is {}, expected was {expected}", difference.digest),
-        )
-        .hint("nothing was changed; look at `slipway diff` again"));
-    }
-    if !difference.is_empty() {
-        confirm(arguments, &planned, &difference)?;
-    }
+    confirm(&Consent { yes: arguments.yes, expect: arguments.expect }, &planned, &difference)?;
     let running = Running {
         command: "apply",
         plan: &planned.plan,
@@ -77,9 +68,24 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     finish(arguments, &planned, &report)
 }
 
+/// What the user said ahead.
+pub(super) struct Consent {
+    /// Do not ask.
+    pub yes: bool,
+    /// Go on only with this change set.
+    pub expect: Option<Digest>,
+}
+
 /// A living cluster is only changed after a yes: on the terminal, or given ahead by `--yes` or `--expect`.
-fn confirm<C>(arguments: &Arguments, planned: &Planned<C>, difference: &Difference) -> Result<(), Failure> {
-    if planned.stage == Stage::Fresh || arguments.yes || arguments.expect.is_some() {
+pub(super) fn confirm<C>(consent: &Consent, planned: &Planned<C>, difference: &Difference) -> Result<(), Failure> {
+    if let Some(expected) = consent.expect.filter(|expected| *expected != difference.digest) {
+        return Err(Failure::new(
+            Kind::NotConfirmed,
+            format!("the change set is not the reviewed one: its digest is {}, expected was {expected}", difference.digest),
+        )
+        .hint("nothing was changed; review it again"));
+    }
+    if difference.is_empty() || planned.stage == Stage::Fresh || consent.yes || consent.expect.is_some() {
         return Ok(());
     }
     eprint!("{}", difference.to_text(diff::look(false)));

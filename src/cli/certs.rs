@@ -1,4 +1,4 @@
-//! `slipway certs`: the cluster's certificates, seen and renewed.
+//! `slipway certs`: the cluster's certificates. What the commands share is here.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 
 mod list;
+mod renew;
 
 /// What can be asked of `certs`.
 #[derive(Debug, clap::Args)]
@@ -24,11 +25,14 @@ pub(super) struct Arguments {
 enum Command {
     /// Show every certificate of the cluster, and what each component really serves
     List(list::Arguments),
+    /// Make certificates anew, host by host, and see that the new ones are served
+    Renew(renew::Arguments),
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::List(arguments) => list::run(arguments).await,
+        Command::Renew(arguments) => renew::run(arguments).await,
     }
 }
 

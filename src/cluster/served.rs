@@ -3,6 +3,7 @@
 //! certificate is accepted and written down, only its holder must prove that it has the key.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -59,6 +60,19 @@ impl Port {
             Self::Scheduler => (host.is_control_plane(), loopback, 10259),
         };
         there.then(|| SocketAddr::new(address, port))
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ApiServer => "API server",
+            Self::EtcdClients => "etcd (clients)",
+            Self::EtcdPeers => "etcd (peers)",
+            Self::Kubelet => "kubelet",
+            Self::ControllerManager => "controller manager",
+            Self::Scheduler => "scheduler",
+        })
     }
 }
 

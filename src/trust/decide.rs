@@ -134,7 +134,9 @@ impl Requested {
         Self(leaves.into_iter().map(|leaf| (leaf.host.clone(), leaf.name)).collect())
     }
 
-    fn includes(&self, leaf: &Leaf) -> bool {
+    /// Whether that leaf is one of them.
+    #[must_use]
+    pub fn includes(&self, leaf: &Leaf) -> bool {
         self.0.contains(&(leaf.host.clone(), leaf.name))
     }
 }
