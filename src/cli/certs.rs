@@ -45,7 +45,7 @@ async fn look<T: Transport + 'static>(plan: &Arc<Plan>, transport: &Arc<T>, now:
 }
 
 /// A length of time, also in days.
-fn span(text: &str) -> Result<Span, String> {
+pub(super) fn span(text: &str) -> Result<Span, String> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()).and_then(|days| days.checked_mul(24 * 3600));
     match days {
         Some(seconds) => Ok(Span::seconds(seconds)),
