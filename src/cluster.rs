@@ -14,6 +14,7 @@ pub mod etcd;
 pub mod live;
 pub mod marks;
 pub mod quorum;
+pub mod served;
 pub mod tokens;
 pub mod wire;
 

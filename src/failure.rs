@@ -25,6 +25,8 @@ pub enum Kind {
     LocalFile = 9,
     /// The cluster does not answer.
     Cluster = 10,
+    /// Certificates end within the time that was asked about (`certs list --warn-within`).
+    NearExpiry = 11,
     /// Interrupted by the user.
     Interrupted = 130,
 }
@@ -43,6 +45,7 @@ Exit codes:
   8    not the reviewed change set (--expect), or not confirmed
   9    a local file cannot be read or written
   10   the cluster does not answer, or is not healthy (status)
+  11   certificates near expiry (certs list --warn-within)
   130  interrupted";
 
 /// A run that did not end well.
@@ -124,6 +127,7 @@ mod tests {
             Kind::NotConfirmed,
             Kind::LocalFile,
             Kind::Cluster,
+            Kind::NearExpiry,
             Kind::Interrupted,
         ];
         let documented: Vec<u8> =

@@ -27,6 +27,7 @@ use crate::release::Release;
 use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
+use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
 use crate::{bootstrap_token, local_files, pause, request, upgrade};
 
@@ -62,6 +63,8 @@ pub struct Options<'a> {
     pub hosts: &'a [HostName],
     /// Only these phases; an empty list means all.
     pub phases: &'a [Phase],
+    /// Leaf certificates to be made anew although they are good.
+    pub renew: &'a Requested,
     /// Hold the hosts' locks, as this operator and run.
     pub lock: Option<String>,
     /// The time.
@@ -114,7 +117,7 @@ pub async fn plan<T: Transport, C: Cluster>(
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
     let local = read_local_files(&plan, &systems)?;
-    let material = material(&plan, &facts, &standing, &local, transport, options.now).await?;
+    let material = material(&plan, &facts, &standing, &local, transport, &options).await?;
     let cluster = reach(Access {
         plan: Arc::clone(&plan),
         api: material.api.clone(),
@@ -243,13 +246,14 @@ async fn material<T: Transport>(
     standing: &Standing,
     local: &LocalFiles,
     transport: &T,
-    now: Timestamp,
+    options: &Options<'_>,
 ) -> Result<Material, Failure> {
+    let Options { renew: requested, now, .. } = *options;
     let version = plan.kubernetes.version;
     let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
     let survey = authorities::survey(plan, facts, standing.stage).map_err(problems)?;
     let mut keys = BTreeMap::new();
-    for wanted in authorities::needed_keys(plan, version, facts, &survey, now).map_err(problems)? {
+    for wanted in authorities::needed_keys(plan, version, facts, &survey, requested, now).map_err(problems)? {
         let mut found = transport
             .fetch(&wanted.host, std::slice::from_ref(&wanted.path))
             .await
@@ -259,7 +263,7 @@ async fn material<T: Transport>(
         }
     }
     let external_etcd = local.external_etcd.as_ref();
-    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, now }).map_err(problems)
+    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, requested, now }).map_err(problems)
 }
 
 /// The steps on hosts, with what differs on each.

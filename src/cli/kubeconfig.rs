@@ -14,11 +14,17 @@ use crate::plan::Plan;
 use crate::transport::Transport as _;
 use crate::yaml;
 
+mod user;
+
 /// What can be asked of `kubeconfig`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    file: PlanFile,
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The plan file
+    #[arg(value_name = "PLAN", required = true)]
+    plan: Option<PathBuf>,
     /// Write to this file (mode 0600) instead of the standard output
     #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     out: Option<PathBuf>,
@@ -31,8 +37,18 @@ pub(super) struct Arguments {
     server: Option<String>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make short-lived credentials for a person or program
+    User(user::Arguments),
+}
+
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let loaded = check::load_plan(&arguments.file, Output::Text)?;
+    if let Some(Command::User(arguments)) = &arguments.command {
+        return user::run(arguments).await;
+    }
+    let plan = arguments.plan.clone().expect("clap wants it where there is no subcommand");
+    let loaded = check::load_plan(&PlanFile { plan }, Output::Text)?;
     let admin = fetch(&loaded.plan).await?;
     let server = arguments.server.clone().unwrap_or_else(|| loaded.plan.public_url());
     let text = admin.expose_text().ok_or_else(|| Failure::new(Kind::Cluster, "admin.conf of the control plane is not text"))?;

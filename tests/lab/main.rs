@@ -11,6 +11,7 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod certificates;
 mod cut_off;
 mod highly_available;
 mod own_etcd;
