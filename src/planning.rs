@@ -23,6 +23,7 @@ use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
 use crate::plan::{Host, Plan};
 use crate::preflight::{self, Finding, Severity};
+use crate::report::visible::visible;
 use crate::release::Release;
 use crate::standing;
 use crate::transport::{Transport, TransportError};
@@ -52,7 +53,8 @@ impl<C> Planned<C> {
     #[must_use]
     pub fn warnings(&self) -> String {
         let findings = self.warnings.iter().map(|warning| format!("{warning}\n"));
-        findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect()
+        let text: String = findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect();
+        visible(&text)
     }
 }
 

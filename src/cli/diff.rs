@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Output, PlanFile, Selection, check, sessions};
+use crate::report::visible;
 use crate::failure::{Failure, Kind};
 use crate::planning::{self, Options};
 use crate::report::difference::{Difference, Look};
@@ -41,7 +42,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     eprint!("{}", planned.warnings());
     let difference = Difference::of(&planned.graph);
     match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&difference).expect("differences are plain data")),
+        Output::Json => println!("{}", visible::json(&difference, true)),
         Output::Text => print!("{}", difference.to_text(look(arguments.full))),
     }
     if arguments.exit_code && !difference.is_empty() {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Event;
+use super::visible::json;
 use crate::names::{ClusterName, Digest};
 
 /// What a run is, for the first line.
@@ -92,7 +93,7 @@ pub fn directory(cluster: &ClusterName, variable: impl Fn(&str) -> Option<PathBu
 /// An event with its time as one line of JSON, as `--output json` prints it.
 #[must_use]
 pub fn json_line(time: Timestamp, event: &Event) -> String {
-    serde_json::to_string(&Record { time, what: event }).expect("events are plain data")
+    json(&Record { time, what: event }, false)
 }
 
 impl Journal {
