@@ -12,6 +12,8 @@ mod slipway;
 mod snapshot;
 
 mod cut_off;
+mod faults;
+mod faults_living;
 mod highly_available;
 mod own_etcd;
 mod refusals;
