@@ -156,7 +156,7 @@ fn full_disk_below_var(machines: &Machines, desk: &Desk, file: &str) {
     fill(machines, "/var/lib/slipway", "8m");
     machines.shell(HOST, "cp -a /var/lib/kept/. /var/lib/slipway && rm -rf /var/lib/kept && rm -f /usr/local/bin/kubelet");
     let ended = desk.run_for(6, &["apply", file]);
-    ended.says(&format!("programs on {HOST}")).says("No space left on device").says("free some space on the host");
+    ended.says(&format!("programs on {HOST}")).says("KiB are free in /var/lib/slipway/work").says("free some space on the host");
     machines.shell(HOST, "[ ! -e /usr/local/bin/kubelet ] && [ -z \"$(find /usr/local/bin -name '.slipway*')\" ]");
     relieve(machines, "/var/lib/slipway");
 }
