@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -174,12 +175,40 @@ pub async fn probe<T: Transport>(plan: &Plan, transport: &T, lock: Option<String
     (facts, absent)
 }
 
+/// How often, and how long after one another, locks are asked for that a run lost which began at
+/// the same moment: as long as that one may take to hear from a host that is away.
+const CONTEST: (usize, Duration) = (30, Duration::from_millis(500));
+
 /// Looks at every host. One whose lock is taken ends the run.
+///
+/// Two runs that begin at the same moment may each get some of the locks. Then the one with the
+/// first host's lock waits for the others, and the other gives its own up: exactly one goes on.
 ///
 /// # Errors
 /// Another run holds a host's lock.
 pub async fn probe_all<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>) -> Result<Probed, Failure> {
-    let (facts, absent) = probe(plan, transport, lock, |_| true).await;
+    contend(plan, transport, lock, CONTEST).await
+}
+
+async fn contend<T: Transport>(
+    plan: &Plan,
+    transport: &T,
+    lock: Option<String>,
+    (times, pause): (usize, Duration),
+) -> Result<Probed, Failure> {
+    let (mut facts, mut absent) = probe(plan, transport, lock.clone(), |_| true).await;
+    for _ in 0..times {
+        let taken = |host: &HostName| matches!(absent.get(host), Some(TransportError::Locked { .. }));
+        let first = plan.hosts.iter().find(|host| facts.contains_key(&host.name) || taken(&host.name));
+        if first.is_none_or(|host| taken(&host.name)) || !plan.hosts.iter().any(|host| taken(&host.name)) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        let (answered, refused) = probe(plan, transport, lock.clone(), |host| taken(&host.name)).await;
+        absent.retain(|host, error| !matches!(error, TransportError::Locked { .. }) || refused.contains_key(host));
+        absent.extend(refused);
+        facts.extend(answered);
+    }
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -214,6 +243,8 @@ fn tolerate(
     }
     let keeper = plan.hosts.iter().any(|host| absent.contains_key(&host.name) && On::Keepers.includes(plan, host));
     failure = match stage {
+        // They were reached, so the hint would lead astray.
+        _ if answers => failure.hint("nothing was changed; run the same command again when the host is ready"),
         Stage::Fresh if keeper => failure.hint(
             "nothing was changed: a host that may already hold the cluster's CA or etcd data was not seen, and slipway never makes a second CA",
         ),
@@ -356,3 +387,6 @@ pub fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String
     }
     failure.hint("nothing was changed")
 }
+
+#[cfg(test)]
+mod tests;

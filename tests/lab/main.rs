@@ -13,6 +13,8 @@ mod snapshot;
 
 mod certificates;
 mod cut_off;
+mod faults;
+mod faults_living;
 mod highly_available;
 mod own_etcd;
 mod refusals;

@@ -167,9 +167,11 @@ fn listening_port(line: &str) -> Option<u16> {
 fn free_bytes(sections: &Sections<'_>) -> BTreeMap<String, u64> {
     let free = |line: &str| line.split_whitespace().nth(3).and_then(|blocks| blocks.parse::<u64>().ok());
     let rows: Vec<u64> = sections.lines("free").filter_map(free).map(|blocks| blocks.saturating_mul(1024)).collect();
-    // A path that is not there has no row, and rows do not name their paths: then nothing is known.
-    let paths = ["/var/lib", "/etc", "/run"];
-    if rows.len() == paths.len() { paths.map(str::to_owned).into_iter().zip(rows).collect() } else { BTreeMap::new() }
+    // A path that is not there has no row, and rows do not name their paths: only where programs
+    // go may be missing, and it comes last. Otherwise nothing is known.
+    let paths = ["/var/lib", "/etc", "/run", "/usr/local/bin"];
+    let told = (paths.len() - 1..=paths.len()).contains(&rows.len());
+    if told { paths.map(str::to_owned).into_iter().zip(rows).collect() } else { BTreeMap::new() }
 }
 
 fn addresses(sections: &Sections<'_>) -> Vec<InterfaceAddress> {
