@@ -47,15 +47,12 @@ impl Peers {
 
     /// Fails unless pyinfra reached all hosts and found nothing to do.
     pub fn check_pyinfra(&self, text: &str) -> Result<()> {
-        // The table at the end has a line of totals: operations, changed, unchanged, errors.
-        let unchanged = text.contains("Grand total") && {
-            let totals = text.lines().rev().find(|line| line.contains("Grand total"));
-            let columns: Vec<&str> = totals.unwrap_or_default().split('│').collect();
-            matches!(columns.get(2).map(|changed| changed.trim()), Some("-" | "0"))
-        };
-        match unchanged && !text.contains("[31m") {
-            true => Ok(()),
-            false => Err(unexpected("pyinfra", text)),
+        // The last line of the table at the end: operations, made, failed, without a change.
+        let totals = text.lines().rev().find_map(|line| line.trim().strip_prefix("Grand total"));
+        let totals: Vec<&str> = totals.unwrap_or_default().split_whitespace().collect();
+        match totals[..] {
+            [all, "-", "-", unchanged] if all == unchanged => Ok(()),
+            _ => Err(unexpected("pyinfra", text)),
         }
     }
 
@@ -232,6 +229,15 @@ mod tests {
 
     fn peers() -> Peers {
         Peers { programs: PathBuf::new(), directory: PathBuf::new(), hosts: 2 }
+    }
+
+    #[test]
+    fn pyinfra_must_change_nothing() {
+        let text = |totals: &str| format!("--> Results:\n    Grand total     {totals}\n\n--> Disconnecting\n");
+        assert!(peers().check_pyinfra(&text("134  -  -  134")).is_ok());
+        for bad in ["134  1  -  133", "134  -  2  132", "134  -  -  100", ""] {
+            assert!(peers().check_pyinfra(&text(bad)).is_err(), "{bad}");
+        }
     }
 
     #[test]
