@@ -9,8 +9,8 @@ use super::hosts::{KUBELET, each};
 use super::measured;
 use crate::error::{Error, Explain, Result};
 use crate::lab::address::address;
-use crate::lab::cache::{Cache, create_directory, remove_directory, write_file};
-use crate::lab::{host, hosts, keys, kubernetes};
+use crate::lab::cache::{Cache, create_directory, read_text, remove_directory, write_file};
+use crate::lab::{hosts, keys, kubernetes};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -61,6 +61,8 @@ impl Fleet {
             .create(&scratch)
             .explain(|| format!("cannot make {}", scratch.display()))?;
         let fleet = Self { cache, names, scratch };
+        // A file of its own: another checkout's lab may write the shared one meanwhile.
+        write_file(&fleet.known_hosts(), fleet.known_hosts_text()?)?;
         write_file(&fleet.plan(), fleet.plan_text())?;
         Ok(fleet)
     }
@@ -82,7 +84,21 @@ impl Fleet {
 
     /// The key that opens them, and the file with their own keys.
     pub fn keys(&self) -> (PathBuf, PathBuf) {
-        (keys::identity_file(&self.cache), keys::known_hosts(&self.cache))
+        (keys::identity_file(&self.cache), self.known_hosts())
+    }
+
+    fn known_hosts(&self) -> PathBuf {
+        self.scratch.join("known_hosts")
+    }
+
+    fn known_hosts_text(&self) -> Result<String> {
+        let mut text = String::new();
+        for (name, address) in self.addresses() {
+            let public = read_text(&keys::public(&keys::host_key(&self.cache, name)))?;
+            let key: Vec<&str> = public.split_whitespace().take(2).collect();
+            text.push_str(&format!("{address} {}\n", key.join(" ")));
+        }
+        Ok(text)
     }
 
     /// Where programs that are fetched once are kept.
@@ -150,7 +166,12 @@ impl Fleet {
     }
 
     fn answer(&self, name: &str, script: &str) -> Result<Vec<u8>> {
-        let output = host::ssh(&self.cache, "root", name)
+        let (identity, known_hosts) = self.keys();
+        let known_hosts = format!("UserKnownHostsFile={}", known_hosts.display());
+        let output = Command::new("ssh")
+            .args(["-F", "none", "-o", "BatchMode=yes", "-o", &known_hosts, "-i"])
+            .arg(identity)
+            .arg(format!("root@{}", address(name)))
             .arg(script)
             .stdin(Stdio::null())
             .output()

@@ -40,17 +40,15 @@ enum Contestant {
     SlipwayCold,
     SlipwayWarm,
     Pyinfra,
-    AnsibleCold,
-    AnsibleWarm,
+    Ansible,
 }
 
 impl Contestant {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 4] = [
         Self::SlipwayCold,
         Self::SlipwayWarm,
         Self::Pyinfra,
-        Self::AnsibleCold,
-        Self::AnsibleWarm,
+        Self::Ansible,
     ];
 
     fn title(self) -> &'static str {
@@ -58,8 +56,7 @@ impl Contestant {
             Self::SlipwayCold => "slipway, cold",
             Self::SlipwayWarm => "slipway, warm",
             Self::Pyinfra => "pyinfra (always cold)",
-            Self::AnsibleCold => "Ansible, cold",
-            Self::AnsibleWarm => "Ansible, warm",
+            Self::Ansible => "Ansible, warm",
         }
     }
 }
@@ -115,11 +112,10 @@ fn measure(fleet: &Fleet, program: &std::path::Path, arguments: &Arguments) -> R
                 (Contestant::SlipwayCold | Contestant::SlipwayWarm, _) => Some(fleet.apply(program, &runtime)?),
                 (_, None) => None,
                 (Contestant::Pyinfra, Some(peers)) => Some(peers.pyinfra()),
-                (Contestant::AnsibleCold, Some(peers)) => {
-                    peers.end_ansible()?;
+                (Contestant::Ansible, Some(peers)) => {
+                    peers.connect_ansible()?;
                     Some(peers.ansible())
                 }
-                (Contestant::AnsibleWarm, Some(peers)) => Some(peers.ansible()),
             };
             let Some(mut command) = command else { continue };
             results.loads.push(machine::load()?);
@@ -128,7 +124,7 @@ fn measure(fleet: &Fleet, program: &std::path::Path, arguments: &Arguments) -> R
             let work = machine::work()? - work;
             match (who, &peers) {
                 (Contestant::Pyinfra, Some(peers)) => peers.check_pyinfra(&text)?,
-                (Contestant::AnsibleCold | Contestant::AnsibleWarm, Some(peers)) => peers.check_ansible(&text)?,
+                (Contestant::Ansible, Some(peers)) => peers.check_ansible(&text)?,
                 _ => nothing_to_do(&text)?,
             }
             eprintln!(
@@ -170,7 +166,7 @@ impl Results {
     }
 
     fn rows(&self) -> Vec<Row> {
-        use Contestant::{AnsibleWarm, Pyinfra, SlipwayCold, SlipwayWarm};
+        use Contestant::{Ansible, Pyinfra, SlipwayCold, SlipwayWarm};
         let mut rows = Vec::new();
         let mut add = |measure, value: Option<f64>, text: &dyn Fn(f64) -> String, limit: Option<f64>| {
             rows.extend(value.map(|value| Row {
@@ -188,7 +184,7 @@ impl Results {
         };
         add("warm", self.elapsed(SlipwayWarm), &seconds, Some(1.0));
         add("warm, against pyinfra", self.ratio(SlipwayWarm, Pyinfra), &part, Some(0.1));
-        add("warm, against Ansible", self.ratio(SlipwayWarm, AnsibleWarm), &part, Some(0.05));
+        add("warm, against Ansible", self.ratio(SlipwayWarm, Ansible), &part, Some(0.05));
         add("cold", self.elapsed(SlipwayCold), &cost, None);
         add("cold, against pyinfra", self.ratio(SlipwayCold, Pyinfra), &part, Some(0.5));
         let own = self.middle(SlipwayWarm, |turn| turn.cost.own * per_host);

@@ -17,6 +17,32 @@ use std::process::Command;
 /// What is installed.
 pub const VERSIONS: [(&str, &str); 2] = [("pyinfra", "3.10.0"), ("ansible-core", "2.19.14")];
 
+/// A task of Ansible; files come first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Task<'a> {
+    File(&'a Path, &'a str),
+    Unit(&'a str),
+}
+
+impl Task<'_> {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::File(path, mode) => json!({ "ansible.builtin.copy": {
+                "src": format!("{{{{ copy }}}}/{}", relative(path).display()),
+                "dest": path,
+                "mode": mode,
+                "owner": "root",
+                "group": "root",
+            } }),
+            Self::Unit(unit) => json!({ "ansible.builtin.systemd_service": {
+                "name": unit,
+                "state": "started",
+                "enabled": true,
+            } }),
+        }
+    }
+}
+
 /// The two tools, with their inputs for one fleet.
 pub struct Peers {
     programs: PathBuf,
@@ -56,11 +82,23 @@ impl Peers {
         }
     }
 
-    /// A run of Ansible; its connections stay for the next one.
+    /// A run of Ansible.
     pub fn ansible(&self) -> Command {
-        let mut command = Command::new(self.programs.join("ansible-playbook"));
+        let mut command = self.of_ansible("ansible-playbook");
+        command.args(["-i", "inventory.json", "playbook.json"]);
         command
-            .args(["-i", "inventory.json", "playbook.json"])
+    }
+
+    /// Makes Ansible's connections, which stay open for its next run.
+    pub fn connect_ansible(&self) -> Result<()> {
+        let mut command = self.of_ansible("ansible");
+        command.args(["-i", "inventory.json", "all", "-m", "ansible.builtin.raw", "-a", "true"]);
+        run(&mut command)
+    }
+
+    fn of_ansible(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command
             .env("ANSIBLE_CONFIG", self.directory.join("ansible.cfg"))
             .current_dir(&self.directory);
         command
@@ -136,35 +174,24 @@ impl Peers {
         } } });
         write_file(&self.directory.join("inventory.json"), inventory.to_string())?;
 
-        // One task for each file and unit, on the hosts that have it.
-        let mut files: BTreeMap<(&PathBuf, &String), Vec<&str>> = BTreeMap::new();
-        let mut units: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
+        // One task for each file and unit; one play for all that the same hosts have, so that no
+        // host skips tasks of others.
+        let mut owners: BTreeMap<Task<'_>, Vec<&str>> = BTreeMap::new();
         for made in made {
-            for (path, mode) in &made.files {
-                files.entry((path, mode)).or_default().push(&made.name);
-            }
-            for unit in &made.units {
-                units.entry(unit).or_default().push(&made.name);
+            let files = made.files.iter().map(|(path, mode)| Task::File(path, mode));
+            for task in files.chain(made.units.iter().map(|unit| Task::Unit(unit))) {
+                owners.entry(task).or_default().push(&made.name);
             }
         }
-        let mut tasks = Vec::new();
-        let mut add = |mut task: Value, hosts: &[&str]| {
-            if hosts.len() < made.len() {
-                task["when"] = json!(format!("inventory_hostname in {}", json!(hosts)));
-            }
-            tasks.push(task);
-        };
-        for ((path, mode), hosts) in &files {
-            let source = format!("{{{{ copy }}}}/{}", relative(path).display());
-            let copy = json!({ "src": source, "dest": path, "mode": mode, "owner": "root", "group": "root" });
-            add(json!({ "ansible.builtin.copy": copy }), hosts);
+        let mut plays: BTreeMap<Vec<&str>, Vec<Value>> = BTreeMap::new();
+        for (task, hosts) in owners {
+            plays.entry(hosts).or_default().push(task.to_json());
         }
-        for (unit, hosts) in &units {
-            let unit = json!({ "name": unit, "state": "started", "enabled": true });
-            add(json!({ "ansible.builtin.systemd_service": unit }), hosts);
-        }
-        let playbook = json!([{ "hosts": "all", "gather_facts": false, "tasks": tasks }]);
-        write_file(&self.directory.join("playbook.json"), playbook.to_string())?;
+        let playbook: Vec<Value> = plays
+            .into_iter()
+            .map(|(hosts, tasks)| json!({ "hosts": hosts.join(","), "gather_facts": false, "tasks": tasks }))
+            .collect();
+        write_file(&self.directory.join("playbook.json"), Value::from(playbook).to_string())?;
         let settings = format!(
             "[defaults]\nforks = {}\nlocal_tmp = {}\n[ssh_connection]\npipelining = True\n\
              control_path_dir = {}\n\
