@@ -28,7 +28,7 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files, pause, request};
+use crate::{bootstrap_token, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
 pub struct Planned<C> {
@@ -47,14 +47,11 @@ pub struct Planned<C> {
 }
 
 impl<C> Planned<C> {
-    /// Shows what preflight found and what does not keep a run from going on.
-    pub fn show_warnings(&self) {
-        for warning in &self.warnings {
-            eprintln!("{warning}");
-        }
-        for error in self.absent.values() {
-            eprintln!("warning: {error} (not asked for)");
-        }
+    /// What preflight found and what does not keep a run from going on, a line each.
+    #[must_use]
+    pub fn warnings(&self) -> String {
+        let findings = self.warnings.iter().map(|warning| format!("{warning}\n"));
+        findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect()
     }
 }
 
@@ -112,6 +109,7 @@ pub async fn plan<T: Transport, C: Cluster>(
     let (facts, absent) = probe_all(&plan, transport, options.lock.clone()).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.hosts)?;
+    upgrade::check(&plan, &facts, standing.stage).map_err(|refusals| refused(&refusals, upgrade::UpgradeRefusal::hint))?;
     let warnings = check(&plan, &facts, standing.stage, options.now)?;
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();

@@ -16,8 +16,8 @@ use crate::plan::Plan;
 
 pub mod certificates;
 mod etcd;
-mod host;
-mod text;
+pub(crate) mod host;
+pub(crate) mod text;
 
 pub use certificates::CertificateStatus;
 pub use etcd::{EtcdStatus, MemberRow};

@@ -50,7 +50,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     let options = Options { hosts, phases, lock, now };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if arguments.output == Output::Text {
-        planned.show_warnings();
+        eprint!("{}", planned.warnings());
     }
     let difference = Difference::of(&planned.graph);
     if let Some(expected) = arguments.expect.filter(|expected| *expected != difference.digest) {

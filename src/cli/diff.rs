@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
     transport.close().await;
     let planned = planned?;
-    planned.show_warnings();
+    eprint!("{}", planned.warnings());
     let difference = Difference::of(&planned.graph);
     match arguments.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&difference).expect("differences are plain data")),
