@@ -10,6 +10,8 @@
 //! Time is tokio's: on a paused clock a bootstrap of an hour takes milliseconds. All that looks like
 //! chance (how long things take) follows from a seed.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +21,7 @@ use crate::execute::control::Control;
 use crate::execute::{Execution, execute};
 use crate::failure::Failure;
 use crate::graph::StepGraph;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Host, HostKubelet, Limits, Plan, Role, SshOverrides};
 use crate::planning::{self, Access, LocalSource, Options, Planned};
 use crate::report::{Event, Report};
 
@@ -30,6 +32,7 @@ pub mod faults;
 pub mod fingerprint;
 pub mod host;
 pub mod pods;
+pub mod rehearsal;
 pub mod transport;
 pub mod undo;
 pub mod world;
@@ -121,4 +124,27 @@ impl Simulation {
     pub fn cluster(&self, plan: Arc<Plan>) -> SimulatedCluster {
         SimulatedCluster::new(Arc::clone(&self.world), plan, String::new())
     }
+}
+
+/// The plan with that many workers more. Their addresses are those set aside for measurements of networks
+/// (198.18.0.0/15, RFC 2544), which no real host has.
+#[must_use]
+pub fn with_workers(plan: &Plan, count: u32) -> Plan {
+    let mut plan = plan.clone();
+    let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
+    for index in 0..count {
+        let name = format!("simulated-{:05}", index + 1).parse().expect("letters, digits and a dash");
+        plan.hosts.push(Host {
+            name,
+            address: Ipv4Addr::from(first + index).into(),
+            second_address: None,
+            roles: [Role::Worker].into(),
+            ssh: SshOverrides::default(),
+            labels: BTreeMap::new(),
+            taints: None,
+            kubelet: HostKubelet::default(),
+            pod_cidrs: Vec::new(),
+        });
+    }
+    plan
 }

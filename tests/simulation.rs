@@ -4,5 +4,11 @@
 
 #[path = "simulation/bootstrap.rs"]
 mod bootstrap;
+#[path = "simulation/contract.rs"]
+mod contract;
+#[path = "simulation/crashes.rs"]
+mod crashes;
 #[path = "simulation/plans.rs"]
 mod plans;
+#[path = "simulation/properties.rs"]
+mod properties;

@@ -49,20 +49,19 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused(pub String);
 
-/// The effects of a change on that host as it is now.
-///
-/// # Errors
-/// The script would fail.
-pub fn effects(host: &Host, change: &Change) -> Result<Vec<Effect>, Refused> {
+/// The effects of a change on that host as it is now, and whether the script then fails.
+#[must_use]
+pub fn effects(host: &Host, change: &Change) -> (Vec<Effect>, Result<(), Refused>) {
     let mut hand = Hand { host, effects: Vec::new(), made: BTreeSet::new() };
-    match &change.artifact {
-        Artifact::Undone(undone) => undo::undo(&mut hand, undone)?,
+    hand.own_directories();
+    let result = match &change.artifact {
+        Artifact::Undone(undone) => undo::undo(&mut hand, undone),
         artifact => {
             hand.note_surroundings();
-            hand.make(artifact, &change.reason)?;
+            hand.make(artifact, &change.reason)
         }
-    }
-    Ok(hand.effects)
+    };
+    (hand.effects, result)
 }
 
 /// Gathers effects.
@@ -152,14 +151,18 @@ impl Hand<'_> {
         self.record_once(&format!("image:{name}"), &format!("image={name}\nkind=image\nbefore=absent\n"));
     }
 
-    /// What was there before slipway's first change that no record is about.
-    fn note_surroundings(&mut self) {
+    /// Every script begins by making the directories of slipway's own.
+    fn own_directories(&mut self) {
         for directory in [LIBRARY.to_owned(), format!("{LIBRARY}/records")] {
             if self.host.at(&directory).is_none() {
                 self.effects.push(Effect::Put(RemotePath::fixed(&directory), Entry::directory(Mode(0o700))));
             }
             self.made.insert(RemotePath::fixed(&directory));
         }
+    }
+
+    /// What was there before slipway's first change that no record is about.
+    fn note_surroundings(&mut self) {
         if self.host.at(&format!("{LIBRARY}/surroundings")).is_some() || self.host.below(&format!("{LIBRARY}/records")).next().is_some() {
             return;
         }

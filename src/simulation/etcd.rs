@@ -2,7 +2,7 @@
 //! stored. The rules are etcd's own: a member with data ignores how it is told to begin; one without
 //! begins a new cluster whose identity follows from its first members, or joins one that lists it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,6 +28,8 @@ pub struct EtcdCluster {
     pub members: BTreeMap<String, String>,
     /// Whether it ever had a quorum.
     pub formed: bool,
+    /// Members that ever told the others where their clients reach them.
+    pub published: BTreeSet<String>,
     /// What is stored: objects of the API by id.
     pub objects: BTreeMap<String, Value>,
 }
@@ -76,9 +78,8 @@ pub fn flag<'a>(command: &'a [String], name: &str) -> Option<&'a str> {
 
 /// Reads what a member is told.
 #[must_use]
-pub fn flags(manifest: &str) -> Option<Flags> {
-    let command = command(manifest);
-    let flag = |name| flag(&command, name);
+pub fn flags(command: &[String]) -> Option<Flags> {
+    let flag = |name| flag(command, name);
     let initial = flag("initial-cluster")?.split(',').filter_map(|member| member.split_once('='));
     Some(Flags {
         directory: flag("data-dir")?.parse().ok()?,
@@ -117,7 +118,8 @@ impl World {
         let initial: String = flags.initial.iter().map(|(url, name)| format!("{name}={url},")).collect();
         let id = Digest::of(initial);
         let known = self.clusters.contains_key(&id);
-        if self.clusters.get(&id).is_some_and(|cluster| cluster.formed) {
+        // Only of a member that told the others about itself they know that it had data.
+        if self.clusters.get(&id).is_some_and(|cluster| cluster.published.contains(&flags.peer_url)) {
             return Err("the member has already been bootstrapped".into());
         }
         if !known {
@@ -134,8 +136,8 @@ impl World {
     #[must_use]
     pub fn member_of(&self, host: &HostName) -> Option<&MemberRecord> {
         let host = self.hosts.get(host)?;
-        let flags = flags(host.text("/etc/kubernetes/manifests/etcd.yaml")?)?;
-        host.etcd.get(&flags.directory)
+        let directory: RemotePath = flag(&host.pods.get("etcd")?.command, "data-dir")?.parse().ok()?;
+        host.etcd.get(&directory)
     }
 
     /// Peer URLs of a cluster's members that are up.
@@ -157,12 +159,13 @@ impl World {
         let pod = self.hosts[host].pods.get("etcd").ok_or("connection refused")?;
         pod.answers(now)?;
         let id = self.member_of(host).ok_or("connection refused")?.cluster;
-        let up = self.up(&id, now).len();
+        let up: Vec<String> = self.up(&id, now).into_iter().map(str::to_owned).collect();
         let cluster = self.clusters.get_mut(&id).ok_or("connection refused")?;
-        if up < cluster.quorum() {
-            return Err(format!("no leader: {up} of {} members are up", cluster.members.len()));
+        if up.len() < cluster.quorum() {
+            return Err(format!("no leader: {} of {} members are up", up.len(), cluster.members.len()));
         }
         cluster.formed = true;
+        cluster.published.extend(up);
         Ok(id)
     }
 

@@ -3,6 +3,7 @@
 //! once and is tried again. Pods live on while the kubelet is stopped, as containers do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::names::{Digest, HostName, RemotePath};
@@ -25,6 +26,8 @@ pub struct Pod {
     pub problem: Option<String>,
     /// The certificates and kubeconfigs it had read at its start.
     pub read: BTreeMap<RemotePath, Digest>,
+    /// Its command line.
+    pub command: Arc<Vec<String>>,
 }
 
 impl Pod {
@@ -97,10 +100,11 @@ impl World {
         for (pod, manifest) in started {
             // The old one ends first.
             self.host_mut(name).pods.remove(&pod);
-            let problem = self.begin(name, &pod).err();
+            let command = self.command_of(name, &pod, manifest);
+            let problem = self.begin(name, &pod, &command).err();
             let delay = self.pace(name, Duration::from_secs(needs(&pod).seconds));
             let read = self.read_at_start(name, &pod);
-            self.host_mut(name).pods.insert(pod, Pod { manifest, ready_at: now + delay, problem, read });
+            self.host_mut(name).pods.insert(pod, Pod { manifest, ready_at: now + delay, problem, read, command });
         }
     }
 
@@ -111,9 +115,19 @@ impl World {
         paths.filter_map(|path| Some((path.clone(), self.hosts[name].digest(&path)?))).collect()
     }
 
-    fn begin(&mut self, name: &HostName, pod: &str) -> Result<(), String> {
+    /// The command line in a manifest, which is read once.
+    fn command_of(&mut self, name: &HostName, pod: &str, manifest: Digest) -> Arc<Vec<String>> {
+        if let Some(known) = self.commands.get(&manifest) {
+            return Arc::clone(known);
+        }
+        let text = self.hosts[name].text(&format!("{MANIFESTS}/{pod}.yaml")).unwrap_or_default();
+        let command = Arc::new(command(text));
+        self.commands.insert(manifest, Arc::clone(&command));
+        command
+    }
+
+    fn begin(&mut self, name: &HostName, pod: &str, command: &[String]) -> Result<(), String> {
         let needs = needs(pod);
-        let manifest = self.hosts[name].text(&format!("{MANIFESTS}/{pod}.yaml")).ok_or("its manifest cannot be read")?.to_owned();
         for file in needs.files {
             self.hosts[name].text(&format!("/etc/kubernetes/{file}")).ok_or_else(|| format!("open {file}: no such file"))?;
         }
@@ -122,10 +136,10 @@ impl World {
         }
         match pod {
             "etcd" => {
-                let flags = etcd::flags(&manifest).ok_or("its flags cannot be read")?;
+                let flags = etcd::flags(command).ok_or("its flags cannot be read")?;
                 self.begin_member(name, &flags)
             }
-            "kube-apiserver" if flag(&command(&manifest), "etcd-certfile") == Some("/etc/kubernetes/pki/apiserver-etcd-client.crt") => {
+            "kube-apiserver" if flag(command, "etcd-certfile") == Some("/etc/kubernetes/pki/apiserver-etcd-client.crt") => {
                 self.signed(name, &format!("{PKI}/apiserver-etcd-client.crt"), &format!("{PKI}/etcd/ca.crt"))
             }
             _ => Ok(()),
@@ -158,9 +172,9 @@ impl World {
     pub fn api_server(&mut self, name: &HostName, now: Duration) -> Result<Option<Digest>, String> {
         self.reachable(name)?;
         let host = &self.hosts[name];
-        host.pods.get("kube-apiserver").ok_or("connection refused")?.answers(now)?;
-        let manifest = host.text(&format!("{MANIFESTS}/kube-apiserver.yaml")).ok_or("connection refused")?;
-        let command = command(manifest);
+        let pod = host.pods.get("kube-apiserver").ok_or("connection refused")?;
+        pod.answers(now)?;
+        let command = Arc::clone(&pod.command);
         let servers: Vec<String> = flag(&command, "etcd-servers").unwrap_or_default().split(',').map(str::to_owned).collect();
         let mut seen = "connection refused".to_owned();
         for server in &servers {

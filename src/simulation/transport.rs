@@ -92,7 +92,7 @@ impl SimulatedTransport {
         let within = matches!(strike, Some(Strike::Kill(Moment::Within) | Strike::Fail(Moment::Within)));
         {
             let mut world = self.world();
-            let list = effects(&world.hosts[host], change).map_err(|Refused(reason)| MakeError::Refused(reason))?;
+            let (list, result) = effects(&world.hosts[host], change);
             let count = if within { list.len().div_ceil(2) } else { list.len() };
             for effect in list.into_iter().take(count) {
                 world.perform(host, effect);
@@ -101,6 +101,7 @@ impl SimulatedTransport {
             if world.hosts[host].pods.values().any(|pod| pod.problem.is_some()) {
                 world.reconcile(host, now);
             }
+            result.map_err(|Refused(reason)| MakeError::Refused(reason))?;
             if !within {
                 world.made.push((Some(step.clone()), artifact));
             }

@@ -67,7 +67,9 @@ pub(super) fn undo(hand: &mut Hand<'_>, undone: &Undone) -> Result<(), Refused> 
             }
             let all: Vec<RemotePath> = hand.host.below(LIBRARY).map(|(path, _)| path.clone()).collect();
             hand.effects.extend(all.into_iter().rev().map(Effect::Remove));
-            hand.effects.push(Effect::Remove(RemotePath::fixed(LIBRARY)));
+            for own in [format!("{LIBRARY}/records"), LIBRARY.to_owned()] {
+                hand.effects.push(Effect::Remove(RemotePath::fixed(&own)));
+            }
         }
     }
     Ok(())

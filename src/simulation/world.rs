@@ -45,6 +45,7 @@ pub struct World {
     pub(super) killed: bool,
     pub(super) signal: Arc<Notify>,
     pub(super) verified: HashMap<(Digest, Digest), bool>,
+    pub(super) commands: HashMap<Digest, Arc<Vec<String>>>,
     pub(super) membership_changes: usize,
     /// Hosts with data of etcd.
     pub(super) keepers: BTreeSet<HostName>,
@@ -85,6 +86,7 @@ impl World {
             killed: false,
             signal: Arc::new(Notify::new()),
             verified: HashMap::new(),
+            commands: HashMap::new(),
             membership_changes: 0,
             keepers: BTreeSet::new(),
             authorities: BTreeMap::new(),
