@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::names::{Digest, HostName, Mode, RemotePath};
 use crate::plan::Taint;
@@ -16,8 +17,10 @@ use undone::{Departure, Undone};
 
 /// Bytes that must not be seen: `Debug` prints a placeholder, there is no `Display` and no
 /// `Serialize`. They leave the process only through a transport.
+///
+/// A clone shares the bytes: thousands of hosts carry copies of one file.
 #[derive(Clone)]
-pub struct Secret(secrecy::SecretSlice<u8>);
+pub struct Secret(Arc<secrecy::SecretSlice<u8>>);
 
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
@@ -30,7 +33,7 @@ impl Secret {
     /// Takes bytes into custody.
     #[must_use]
     pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
-        Self(bytes.into().into())
+        Self(Arc::new(bytes.into().into()))
     }
 
     /// The bytes, for writing them to a host or reading them as PEM.
@@ -107,6 +110,12 @@ impl Content {
     #[must_use]
     pub fn is_drawn(&self) -> bool {
         self.drawn
+    }
+
+    /// The bytes in custody, shared.
+    #[must_use]
+    pub fn shared(&self) -> Secret {
+        self.bytes.clone()
     }
 
     /// What goes to the host.

@@ -19,6 +19,7 @@ mod render;
 mod reset;
 mod running;
 mod sessions;
+mod simulate;
 mod status;
 mod survey;
 mod token;
@@ -45,6 +46,8 @@ enum Command {
     Reset(reset::Arguments),
     /// Draw the graph of steps
     Graph(graph::Arguments),
+    /// Rehearse a bootstrap on simulated hosts: order, duration, and what a failure would leave behind
+    Simulate(simulate::Arguments),
     /// Show hosts, versions, component health, etcd members and certificate expiry
     Status(status::Arguments),
     /// List, cordon, drain and uncordon Nodes
@@ -107,6 +110,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
         Command::Node(arguments) => runtime.block_on(node::run(&arguments)),
         Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),

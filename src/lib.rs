@@ -31,6 +31,7 @@ pub mod preflight;
 pub mod release;
 pub mod report;
 pub mod request;
+pub mod simulation;
 pub mod standing;
 pub mod status;
 pub mod teardown;

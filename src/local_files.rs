@@ -1,7 +1,7 @@
 //! Reads the files of the operator's machine that a plan names: programs and image archives (only
 //! what is needed to compare them), manifests, an external etcd's credentials.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -94,6 +94,35 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
         });
     }
     Ok(files)
+}
+
+/// What stands for everything the plan names where nothing is read: each file counts as one whose
+/// content is its name.
+#[must_use]
+pub fn assumed(plan: &Plan, architectures: &BTreeSet<String>) -> LocalFiles {
+    let mut files = LocalFiles::default();
+    let stand_in = |path: &Path| Digest::of(path.to_string_lossy().as_bytes());
+    for source in plan.binaries.values() {
+        let Source::Upload(file) = source else { continue };
+        for architecture in architectures {
+            let path = upload_file(file, architecture);
+            files.digests.insert(path.clone(), stand_in(&path));
+        }
+    }
+    for archive in &plan.images.archives {
+        let name = archive.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let content = ArchiveContent { names: vec![name], digest: stand_in(&archive.file) };
+        files.archives.insert(archive.file.clone(), content);
+    }
+    if let Some(external) = &plan.etcd.external {
+        let text = |path: &Path| format!("{}\n", path.display());
+        files.external_etcd = Some(ExternalEtcdFiles {
+            ca: text(&external.ca_file),
+            certificate: text(&external.certificate_file),
+            key: Secret::new(text(&external.key_file).into_bytes()),
+        });
+    }
+    files
 }
 
 /// The digest of a whole file, read in pieces.

@@ -515,6 +515,10 @@ impl Plan {
         if self.etcd.external.is_some() {
             return false;
         }
+        // Most hosts of a large cluster have neither role, and need no look at all the others.
+        if !host.roles.contains(&Role::Etcd) && !host.roles.contains(&Role::ControlPlane) {
+            return false;
+        }
         let dedicated = self.hosts.iter().any(|host| host.roles.contains(&Role::Etcd));
         host.roles.contains(if dedicated { &Role::Etcd } else { &Role::ControlPlane })
     }

@@ -72,6 +72,17 @@ pub struct Options<'a> {
     pub lock: Option<String>,
     /// The time.
     pub now: Timestamp,
+    /// Where the files of this machine that the plan names come from.
+    pub local: LocalSource,
+}
+
+/// Files of this machine that a plan names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalSource {
+    /// They are read.
+    Read,
+    /// They need not be there: something is assumed in their place, for rehearsals.
+    Assumed,
 }
 
 /// What is needed to reach the cluster's own interfaces.
@@ -119,7 +130,10 @@ pub async fn plan<T: Transport, C: Cluster>(
     let warnings = check(&plan, &facts, standing.stage, options.now)?;
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
-    let local = read_local_files(&plan, &systems)?;
+    let local = match options.local {
+        LocalSource::Read => read_local_files(&plan, &systems)?,
+        LocalSource::Assumed => local_files::assumed(&plan, &systems.values().map(|system| system.architecture.clone()).collect()),
+    };
     let material = material(&plan, &facts, &standing, &local, transport, &options).await?;
     let cluster = reach(Access {
         plan: Arc::clone(&plan),

@@ -10,7 +10,7 @@ use super::{Output, PlanFile, Selection, check, diff, sessions};
 use crate::failure::{Failure, Kind};
 use crate::names::Digest;
 use crate::phase::Stage;
-use crate::planning::{self, Options, Planned};
+use crate::planning::{self, LocalSource, Options, Planned};
 use crate::report::difference::Difference;
 use crate::report::Report;
 use crate::transport::ssh::SshTransport;
@@ -48,7 +48,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, renew: &Requested::NONE, lock, now };
+    let options = Options { hosts, phases, renew: &Requested::NONE, lock, now, local: LocalSource::Read };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if arguments.output == Output::Text {
         eprint!("{}", planned.warnings());

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{Output, PlanFile, Selection, check, sessions};
 use crate::report::visible;
 use crate::failure::{Failure, Kind};
-use crate::planning::{self, Options};
+use crate::planning::{self, LocalSource, Options};
 use crate::report::difference::{Difference, Look};
 use crate::transport::Transport as _;
 use crate::trust::decide::Requested;
@@ -35,7 +35,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
     let transport = sessions::open(&loaded.plan)?;
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, renew: &Requested::NONE, lock: None, now: Timestamp::now() };
+    let options = Options { hosts, phases, renew: &Requested::NONE, lock: None, now: Timestamp::now(), local: LocalSource::Read };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
     transport.close().await;
     let planned = planned?;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Output, PlanFile, check, render, sessions};
 use crate::failure::{Failure, Kind};
-use crate::planning::{self, Options};
+use crate::planning::{self, LocalSource, Options};
 use crate::transport::Transport as _;
 use crate::trust::decide::Requested;
 
@@ -45,7 +45,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let graph = if arguments.probe {
         let transport = sessions::open(&loaded.plan)?;
-        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: None, now: Timestamp::now() };
+        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: None, now: Timestamp::now(), local: LocalSource::Read };
         let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
         transport.close().await;
         planned?.graph

@@ -16,9 +16,9 @@ use crate::facts::{State, System};
 use crate::failure::{Failure, Kind};
 use crate::graph::{Step, StepGraph};
 use crate::kubernetes::objects::ObjectInputs;
-use crate::names::{Digest, HostName};
+use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
-use crate::plan::{Plan, Source};
+use crate::plan::Plan;
 use crate::release::Release;
 use crate::trust::refresh::fresh_material;
 use crate::{bootstrap_token, local_files, standing, yaml};
@@ -123,12 +123,7 @@ fn write(directory: &Path, wanted: &Wanted) -> Result<usize, Failure> {
 /// counts as a change whatever it holds.
 pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
     let systems = systems(plan, None)?;
-    let mut local = LocalFiles::default();
-    for source in plan.binaries.values() {
-        if let Source::Upload(file) = source {
-            local.digests.insert(desired::programs::upload_file(file, "amd64"), Digest::of(file.to_string_lossy().as_bytes()));
-        }
-    }
+    let local = local_files::assumed(plan, &["amd64".to_owned()].into());
     let wanted = wanted(plan, &systems, &local)?;
     let mut steps = Vec::new();
     for host in &plan.hosts {

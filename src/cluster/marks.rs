@@ -75,7 +75,7 @@ async fn prepared(client: &kube::Client, node: &str) {
 }
 
 /// What differs, as dotted paths.
-fn differences(wanted: &NodeMarks, node: &Node) -> Vec<String> {
+pub(crate) fn differences(wanted: &NodeMarks, node: &Node) -> Vec<String> {
     let mut changed = Vec::new();
     let labels = node.metadata.labels.clone().unwrap_or_default();
     let annotations = node.metadata.annotations.clone().unwrap_or_default();
@@ -108,7 +108,8 @@ fn merged_taints(wanted: &NodeMarks, found: &[Taint]) -> Vec<Taint> {
     taints
 }
 
-fn patch(wanted: &NodeMarks, node: &Node) -> Value {
+/// The merge patch that sets them.
+pub(crate) fn patch(wanted: &NodeMarks, node: &Node) -> Value {
     let mut labels: serde_json::Map<String, Value> =
         wanted.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     labels.extend(wanted.absent_labels.iter().map(|key| (key.clone(), Value::Null)));

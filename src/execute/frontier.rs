@@ -41,6 +41,24 @@ struct Node {
     missing: usize,
 }
 
+/// Which limit a step counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Cluster,
+    Host,
+    Upload,
+}
+
+impl Node {
+    fn kind(&self) -> Kind {
+        match self.id.target {
+            Target::Cluster => Kind::Cluster,
+            Target::Host(_) if self.uploads => Kind::Upload,
+            Target::Host(_) => Kind::Host,
+        }
+    }
+}
+
 /// A ready step that may never begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -60,8 +78,11 @@ pub struct Frontier {
     nodes: Vec<Node>,
     shape: Shape,
     positions: BTreeMap<StepId, usize>,
-    /// Longest remaining path first, then topological order.
-    ready: BTreeSet<(Reverse<u64>, usize)>,
+    /// Ready steps by kind; longest remaining path first, then topological order. Kinds that are at
+    /// their limit are passed over whole: with thousands of hosts nearly all that is ready waits.
+    ready: BTreeMap<Kind, BTreeSet<(Reverse<u64>, usize)>>,
+    /// The steps of each etcd member that must be done before the next one is changed.
+    members: BTreeMap<HostName, Vec<usize>>,
     busy: BTreeSet<HostName>,
     uploads: usize,
     parallel_hosts: usize,
@@ -101,11 +122,18 @@ impl Frontier {
             });
         }
         let positions = nodes.iter().enumerate().map(|(index, node)| (node.id.clone(), index)).collect();
+        let mut members: BTreeMap<HostName, Vec<usize>> = BTreeMap::new();
+        for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.relevant) {
+            if let Some(member) = &node.member {
+                members.entry(member.clone()).or_default().push(index);
+            }
+        }
         let mut frontier = Self {
             nodes,
             shape,
             positions,
-            ready: BTreeSet::new(),
+            ready: BTreeMap::new(),
+            members,
             busy: BTreeSet::new(),
             uploads: 0,
             parallel_hosts: limits.parallel_hosts.max(1),
@@ -122,8 +150,10 @@ impl Frontier {
 
     /// The most urgent step that may begin now; it runs from here on.
     pub fn start(&mut self) -> Option<StepId> {
-        let (key, index) = self.ready.iter().map(|&key| (key, key.1)).find(|&(_, index)| self.may_begin(index))?;
-        self.ready.remove(&key);
+        let first = |ready: &BTreeSet<(Reverse<u64>, usize)>| ready.iter().copied().find(|&(_, index)| self.may_begin(index));
+        let open = self.ready.iter().filter(|(kind, _)| self.has_room(**kind));
+        let (key, index) = open.filter_map(|(_, ready)| first(ready)).min().map(|key| (key, key.1))?;
+        self.unready(key);
         let node = &mut self.nodes[index];
         node.state = State::Running;
         self.uploads += usize::from(node.uploads);
@@ -136,13 +166,29 @@ impl Frontier {
         Some(node.id.clone())
     }
 
+    fn unready(&mut self, key: (Reverse<u64>, usize)) {
+        if let Some(ready) = self.ready.get_mut(&self.nodes[key.1].kind()) {
+            ready.remove(&key);
+        }
+    }
+
+    /// Whether a step of that kind could begin as far as the limits go.
+    fn has_room(&self, kind: Kind) -> bool {
+        let hosts = self.busy.len() < self.parallel_hosts;
+        match kind {
+            Kind::Cluster => true,
+            Kind::Host => hosts,
+            Kind::Upload => hosts && self.uploads < self.parallel_uploads,
+        }
+    }
+
     fn may_begin(&self, index: usize) -> bool {
         let node = &self.nodes[index];
         let host_free = match &node.id.target {
-            Target::Host(host) => !self.busy.contains(host) && self.busy.len() < self.parallel_hosts,
+            Target::Host(host) => !self.busy.contains(host),
             Target::Cluster => true,
         };
-        host_free && (!node.uploads || self.uploads < self.parallel_uploads) && self.quorum_allows(node)
+        host_free && self.has_room(node.kind()) && self.quorum_allows(node)
     }
 
     fn quorum_allows(&self, node: &Node) -> bool {
@@ -174,8 +220,8 @@ impl Frontier {
     /// `None` means that everything has come to its end.
     pub fn refuse(&mut self) -> Option<Refusal> {
         let holder = self.disrupted.clone()?;
-        let &key = self.ready.iter().find(|key| !self.quorum_allows(&self.nodes[key.1]))?;
-        self.ready.remove(&key);
+        let key = self.ready.values().flatten().copied().filter(|key| !self.quorum_allows(&self.nodes[key.1])).min()?;
+        self.unready(key);
         let failed =
             self.nodes.iter().find(|node| node.state == State::Failed && node.member.as_ref() == Some(&holder));
         // A step outside the unsettled phases may have failed and blocked the member's own steps.
@@ -215,7 +261,8 @@ impl Frontier {
     fn reach(&mut self, index: usize) {
         if self.nodes[index].relevant {
             self.nodes[index].state = State::Ready;
-            self.ready.insert((Reverse(self.nodes[index].remaining), index));
+            let key = (Reverse(self.nodes[index].remaining), index);
+            self.ready.entry(self.nodes[index].kind()).or_default().insert(key);
         } else {
             self.complete(index);
         }
@@ -234,8 +281,8 @@ impl Frontier {
     /// Lets the next etcd member be changed if the last one's host has nothing left to do.
     fn settle(&mut self) {
         let Some(holder) = &self.disrupted else { return };
-        let settled = |node: &Node| !node.relevant || node.member.as_ref() != Some(holder) || node.state == State::Done;
-        if self.nodes.iter().all(settled) {
+        let mut own = self.members.get(holder).into_iter().flatten();
+        if own.all(|&index| self.nodes[index].state == State::Done) {
             self.disrupted = None;
         }
     }

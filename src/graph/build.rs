@@ -5,8 +5,17 @@ use std::collections::BTreeMap;
 
 use super::waves::{self, Waves};
 use super::{GraphError, Step, StepGraph};
+use crate::names::HostName;
 use crate::phase::{After, On, Phase, RULES, Rule, Stage, StepId, Target, rule};
-use crate::plan::{Limits, Plan};
+use crate::plan::{Host, Limits, Plan};
+
+/// Where phases have steps: the plan, with its hosts by name.
+struct Places<'a> {
+    plan: &'a Plan,
+    hosts: BTreeMap<&'a HostName, &'a Host>,
+    /// Hosts that keep a CA, which every host's certificates wait for.
+    keepers: Vec<Target>,
+}
 
 impl StepGraph {
     /// The graph of a plan. Steps that are not given do nothing, but are there: order passes
@@ -17,6 +26,7 @@ impl StepGraph {
     pub fn build(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits) -> Result<Self, GraphError> {
         let waves = Waves::of(plan, stage, &steps, limits);
         let joining: Vec<Target> = steps.iter().filter(|step| waves::joins_etcd(step)).map(|step| step.id.target.clone()).collect();
+        let places = Places { plan, hosts: plan.hosts.iter().map(|host| (&host.name, host)).collect(), keepers: targets(plan, rule(Phase::Authority)) };
         let mut given = BTreeMap::new();
         for step in steps {
             if let Some(twin) = given.insert(step.id.clone(), step) {
@@ -28,19 +38,19 @@ impl StepGraph {
         for rule in RULES {
             for target in targets(plan, rule) {
                 let id = StepId { phase: rule.phase, target };
-                edges.extend(prerequisites(plan, rule, &id.target).into_iter().map(|earlier| (earlier, id.clone())));
+                edges.extend(places.prerequisites(rule, &id.target).into_iter().map(|earlier| (earlier, id.clone())));
                 nodes.push(given.remove(&id).unwrap_or_else(|| Step::empty(id)));
             }
         }
         if let Some((id, _)) = given.pop_first() {
             return Err(GraphError::NoPlace(id));
         }
-        edges.extend(waves.edges(|id| has_step(plan, id.phase, &id.target)));
+        edges.extend(waves.edges(|id| places.has_step(id.phase, &id.target)));
         if stage == Stage::Fresh {
-            edges.extend(kubelets_after_api_servers(plan));
+            edges.extend(places.kubelets_after_api_servers());
         }
         for target in joining {
-            let exists = |id: &StepId| has_step(plan, id.phase, &id.target);
+            let exists = |id: &StepId| places.has_step(id.phase, &id.target);
             edges.retain(|edge| !is_turned(edge, &target));
             edges.extend(kubelet_before_etcd(&target).into_iter().filter(|(earlier, later)| exists(earlier) && exists(later)));
         }
@@ -55,21 +65,6 @@ fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {
     }
     let hosts = plan.hosts.iter().filter(|host| rule.on.includes(plan, host));
     hosts.map(|host| Target::Host(host.name.clone())).collect()
-}
-
-/// In a fresh cluster the kubelets of the other hosts start when there are API servers to talk to.
-/// A kubelet that finds none asks again after longer and longer waits (up to 7 s for its Node, up to
-/// 30 s and more for Services and Pods), and would be ready later than one that starts later.
-fn kubelets_after_api_servers(plan: &Plan) -> Vec<(StepId, StepId)> {
-    let (healthy, kubelets) = (targets(plan, rule(Phase::Healthy)), targets(plan, rule(Phase::Kubelet)));
-    let waiting = kubelets.into_iter().filter(|target| !has_step(plan, Phase::Healthy, target));
-    let step = |phase, target: &Target| StepId { phase, target: target.clone() };
-    waiting
-        .flat_map(|later| {
-            let later = step(Phase::Kubelet, &later);
-            healthy.iter().map(|target| (step(Phase::Healthy, target), later.clone())).collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 /// An edge that does not hold on a host that joins etcd.
@@ -95,23 +90,43 @@ fn kubelet_before_etcd(target: &Target) -> [(StepId, StepId); 4] {
     ]
 }
 
-fn has_step(plan: &Plan, phase: Phase, target: &Target) -> bool {
-    match target {
-        Target::Cluster => rule(phase).on == On::Cluster,
-        Target::Host(name) => plan.host(name).is_some_and(|host| rule(phase).on.includes(plan, host)),
+impl Places<'_> {
+    /// In a fresh cluster the kubelets of the other hosts start when there are API servers to talk to.
+    /// A kubelet that finds none asks again after longer and longer waits (up to 7 s for its Node, up to
+    /// 30 s and more for Services and Pods), and would be ready later than one that starts later.
+    fn kubelets_after_api_servers(&self) -> Vec<(StepId, StepId)> {
+        let (healthy, kubelets) = (targets(self.plan, rule(Phase::Healthy)), targets(self.plan, rule(Phase::Kubelet)));
+        let waiting = kubelets.into_iter().filter(|target| !self.has_step(Phase::Healthy, target));
+        let step = |phase, target: &Target| StepId { phase, target: target.clone() };
+        waiting
+            .flat_map(|later| {
+                let later = step(Phase::Kubelet, &later);
+                healthy.iter().map(|target| (step(Phase::Healthy, target), later.clone())).collect::<Vec<_>>()
+            })
+            .collect()
     }
-}
 
-fn prerequisites(plan: &Plan, of: &Rule, target: &Target) -> Vec<StepId> {
-    let mut steps = Vec::new();
-    for after in of.after {
-        match *after {
-            After::Here(phase) if has_step(plan, phase, target) => steps.push(StepId { phase, target: target.clone() }),
-            After::Here(_) => {}
-            After::Everywhere(phase) => {
-                steps.extend(targets(plan, rule(phase)).into_iter().map(|target| StepId { phase, target }));
-            }
+    fn has_step(&self, phase: Phase, target: &Target) -> bool {
+        match target {
+            Target::Cluster => rule(phase).on == On::Cluster,
+            Target::Host(name) => self.hosts.get(name).is_some_and(|host| rule(phase).on.includes(self.plan, host)),
         }
     }
-    steps
+
+    fn prerequisites(&self, of: &Rule, target: &Target) -> Vec<StepId> {
+        let mut steps = Vec::new();
+        for after in of.after {
+            match *after {
+                After::Here(phase) if self.has_step(phase, target) => steps.push(StepId { phase, target: target.clone() }),
+                After::Here(_) => {}
+                After::Everywhere(phase) if rule(phase).on == On::Keepers => {
+                    steps.extend(self.keepers.iter().map(|target| StepId { phase, target: target.clone() }));
+                }
+                After::Everywhere(phase) => {
+                    steps.extend(targets(self.plan, rule(phase)).into_iter().map(|target| StepId { phase, target }));
+                }
+            }
+        }
+        steps
+    }
 }

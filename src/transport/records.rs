@@ -12,8 +12,14 @@ const LONGEST: usize = 200;
 /// The record's name for a path, as the scripts' `escape` makes it.
 #[must_use]
 pub fn name(path: &RemotePath) -> String {
-    let name = path.as_str().trim_start_matches('/').replace('%', "%25").replace('/', "%2F");
-    if name.len() > LONGEST { format!("sha256-{}", Digest::of(path.as_str())) } else { name }
+    escaped(path.as_str())
+}
+
+/// The record's name for anything that has one: a path, `unit:NAME`, `image:NAME`, ….
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let name = text.strip_prefix('/').unwrap_or(text).replace('%', "%25").replace('/', "%2F");
+    if name.len() > LONGEST { format!("sha256-{}", Digest::of(text)) } else { name }
 }
 
 /// Digests of what slipway last wrote at a path: one, two if a run was cut off between them, none

@@ -1,0 +1,189 @@
+//! The engine's way to simulated hosts. A step takes effect change by change, and each change effect by
+//! effect, with simulated time in between, so that other hosts go on meanwhile and a fault can strike
+//! anywhere.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::artifact::Secret;
+use crate::change::Change;
+use crate::facts::Facts;
+use crate::graph::estimate;
+use crate::names::{HostName, RemotePath};
+use crate::phase::StepId;
+use crate::transport::{ApplyError, ProbeRequest, Stream, Transport, TransportError, Work};
+
+use super::World;
+use super::effects::{Refused, effects};
+use super::faults::{Moment, Strike};
+
+/// How long one round trip takes.
+const ROUND_TRIP: Duration = Duration::from_millis(20);
+
+/// Simulated hosts, as the engine reaches them.
+#[derive(Debug, Clone)]
+pub struct SimulatedTransport {
+    world: Arc<Mutex<World>>,
+}
+
+/// What became of one change.
+enum Made {
+    Good,
+    /// From here no answer arrives.
+    Unheard,
+}
+
+impl SimulatedTransport {
+    pub(super) fn new(world: Arc<Mutex<World>>) -> Self {
+        Self { world }
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("nobody panics while holding the world")
+    }
+
+    /// One command on a host, as far as it gets there and back.
+    async fn trip(&self, host: &HostName) -> Result<(), TransportError> {
+        let pace = {
+            let mut world = self.world();
+            *world.round_trips.entry(host.clone()).or_default() += 1;
+            world.pace(host, ROUND_TRIP)
+        };
+        self.pass(pace).await;
+        self.world().reachable(host).map_err(|reason| TransportError::Connect {
+            host: host.clone(),
+            destination: host.to_string(),
+            reason,
+            hint: None,
+        })
+    }
+
+    /// Time passes. If the engine dies meanwhile, this never returns.
+    async fn pass(&self, time: Duration) {
+        sleep(time).await;
+        if self.world().killed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn die(&self) -> ! {
+        self.world().kill();
+        std::future::pending().await
+    }
+
+    /// Makes one change, as far as its fault lets it.
+    async fn make(&self, host: &HostName, step: &StepId, change: &Change) -> Result<Made, MakeError> {
+        let artifact = change.artifact.id();
+        let strike = self.world().strike(Some(step), &artifact);
+        match strike {
+            Some(Strike::Kill(Moment::Before)) => self.die().await,
+            Some(Strike::Fail(Moment::Before)) => return Err(MakeError::Refused("slipway: failed before the change".into())),
+            Some(Strike::DiskFull) => return Err(MakeError::Refused("slipway: No space left on device".into())),
+            Some(Strike::Gone) => {
+                self.world().host_mut(host).reachable = false;
+                return Err(MakeError::Lost);
+            }
+            _ => {}
+        }
+        let within = matches!(strike, Some(Strike::Kill(Moment::Within) | Strike::Fail(Moment::Within)));
+        {
+            let mut world = self.world();
+            let (list, result) = effects(&world.hosts[host], change);
+            let count = if within { list.len().div_ceil(2) } else { list.len() };
+            for effect in list.into_iter().take(count) {
+                world.perform(host, effect);
+            }
+            let now = world.elapsed();
+            if world.hosts[host].pods.values().any(|pod| pod.problem.is_some()) {
+                world.reconcile(host, now);
+            }
+            result.map_err(|Refused(reason)| MakeError::Refused(reason))?;
+            if !within {
+                world.made.push((Some(step.clone()), artifact));
+            }
+        }
+        match strike {
+            Some(Strike::Kill(_)) => self.die().await,
+            Some(Strike::Fail(_)) => Err(MakeError::Refused("slipway: failed after the change".into())),
+            Some(Strike::Reboot) => {
+                self.world().reboot(host);
+                Err(MakeError::Lost)
+            }
+            Some(Strike::ReplyLost) => Ok(Made::Unheard),
+            _ => Ok(Made::Good),
+        }
+    }
+}
+
+enum MakeError {
+    Refused(String),
+    Lost,
+}
+
+impl Transport for SimulatedTransport {
+    async fn probe(&self, host: &HostName, request: &ProbeRequest) -> Result<Facts, TransportError> {
+        self.trip(host).await?;
+        let mut world = self.world();
+        let clock = world.clock();
+        if let Some(holder) = &request.lock {
+            match &world.hosts[host].lock {
+                Some(other) if other != holder => return Err(TransportError::Locked { host: host.clone(), holder: other.clone() }),
+                _ => world.host_mut(host).lock = Some(holder.clone()),
+            }
+        }
+        Ok(world.hosts[host].facts(request, clock))
+    }
+
+    async fn fetch(&self, host: &HostName, paths: &[RemotePath]) -> Result<BTreeMap<RemotePath, Secret>, TransportError> {
+        self.trip(host).await?;
+        let world = self.world();
+        let read = |path: &RemotePath| Some((path.clone(), Secret::new(world.hosts[host].files.get(path)?.bytes()?)));
+        Ok(paths.iter().filter_map(read).collect())
+    }
+
+    async fn apply(&self, host: &HostName, work: Work<'_>, progress: impl Fn(usize) + Send + Sync) -> Result<(), ApplyError> {
+        self.trip(host).await?;
+        let lost = || TransportError::Lost { host: host.clone(), operation: work.step.to_string() };
+        let usual = Duration::from_secs(estimate::seconds(work.step.phase));
+        let each = usual / u32::try_from(work.changes.len().max(1)).unwrap_or(u32::MAX);
+        let mut heard = true;
+        for (index, change) in work.changes.iter().enumerate() {
+            let pace = self.world().pace(host, each);
+            self.pass(pace).await;
+            match self.make(host, work.step, change).await {
+                Ok(Made::Good) => {}
+                Ok(Made::Unheard) => heard = false,
+                Err(MakeError::Lost) => return Err(lost().into()),
+                Err(MakeError::Refused(stderr)) => return Err(ApplyError::Script { change: Some(index), status: 1, stderr }),
+            }
+            if heard {
+                progress(index);
+            }
+        }
+        if heard { Ok(()) } else { Err(lost().into()) }
+    }
+
+    async fn connect(&self, host: &HostName, address: SocketAddr) -> Result<Box<dyn Stream>, TransportError> {
+        let reason = format!("nothing listens on {address}: a simulated host has no ports");
+        Err(TransportError::Command { host: host.clone(), operation: "connect".into(), reason })
+    }
+
+    async fn diagnose(&self, host: &HostName, _: &str) -> Result<String, TransportError> {
+        let reason = "a simulated host has no logs".into();
+        Err(TransportError::Command { host: host.clone(), operation: "diagnose".into(), reason })
+    }
+
+    fn round_trips(&self, host: &HostName) -> usize {
+        self.world().round_trips.get(host).copied().unwrap_or_default()
+    }
+
+    async fn close(&self) {
+        for host in self.world().hosts.values_mut() {
+            host.lock = None;
+        }
+    }
+}

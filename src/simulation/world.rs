@@ -1,0 +1,312 @@
+//! All hosts and what they share, and the rules that no effect may break: etcd never has fewer members
+//! up than it needs because of slipway, its membership never changes twice at once, there is never
+//! a second CA and never a second new etcd cluster. Broken rules are gathered in `violations`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::names::{Digest, HostName, RemotePath};
+use crate::phase::StepId;
+use crate::plan::Plan;
+use crate::trust::specification::Authority;
+
+use super::effects::Effect;
+use super::etcd::EtcdCluster;
+use super::faults::{Fault, Strike};
+use super::host::Host;
+use super::undo::OF_BRIDGES;
+
+/// The world of a simulation.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The hosts.
+    pub hosts: BTreeMap<HostName, Host>,
+    /// Clusters of etcd that hosts have data of.
+    pub clusters: BTreeMap<Digest, EtcdCluster>,
+    /// An etcd that somebody else runs.
+    pub external: EtcdCluster,
+    /// Rules that were broken.
+    pub violations: Vec<String>,
+    /// Faults to come.
+    pub faults: Vec<Fault>,
+    /// The whole cluster is to be lost: no quorum is kept.
+    pub expects_loss: bool,
+    /// The time on the hosts' clocks when the world began.
+    pub now: Timestamp,
+    /// Changes that were made, in order: step and artifact.
+    pub made: Vec<(Option<StepId>, String)>,
+    /// Commands sent to each host.
+    pub round_trips: BTreeMap<HostName, usize>,
+    pub(super) killed: bool,
+    pub(super) signal: Arc<Notify>,
+    pub(super) verified: HashMap<(Digest, Digest), bool>,
+    pub(super) commands: HashMap<Digest, Arc<Vec<String>>>,
+    pub(super) membership_changes: usize,
+    /// Hosts with data of etcd.
+    pub(super) keepers: BTreeSet<HostName>,
+    /// The certificate of each CA that was written last.
+    authorities: BTreeMap<RemotePath, Digest>,
+    began: Instant,
+    seed: u64,
+    draws: BTreeMap<HostName, u64>,
+    by_address: BTreeMap<String, HostName>,
+}
+
+impl World {
+    /// The hosts of a plan, as they are delivered.
+    #[must_use]
+    pub fn new(plan: &Plan, seed: u64, now: Timestamp) -> Self {
+        let mut hosts = BTreeMap::new();
+        let mut by_address = BTreeMap::new();
+        for host in &plan.hosts {
+            let addresses: Vec<_> = host.addresses().collect();
+            by_address.extend(addresses.iter().map(|address| (address.to_string(), host.name.clone())));
+            let version = plan.kubernetes.version.to_string();
+            let mut delivered = Host::delivered(host.name.clone(), addresses, version);
+            delivered.sysctls = [("net.ipv4.ip_forward", "0"), ("net.ipv6.conf.all.forwarding", "0")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into();
+            hosts.insert(host.name.clone(), delivered);
+        }
+        Self {
+            hosts,
+            clusters: BTreeMap::new(),
+            external: EtcdCluster { formed: true, ..EtcdCluster::default() },
+            violations: Vec::new(),
+            faults: Vec::new(),
+            expects_loss: false,
+            now,
+            made: Vec::new(),
+            round_trips: BTreeMap::new(),
+            killed: false,
+            signal: Arc::new(Notify::new()),
+            verified: HashMap::new(),
+            commands: HashMap::new(),
+            membership_changes: 0,
+            keepers: BTreeSet::new(),
+            authorities: BTreeMap::new(),
+            began: Instant::now(),
+            seed,
+            draws: BTreeMap::new(),
+            by_address,
+        }
+    }
+
+    /// The time since the world began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// The time on the hosts' clocks, in seconds since 1970.
+    #[must_use]
+    pub fn clock(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a clock in seconds has room for fractions")]
+        let begun = self.now.as_millisecond() as f64 / 1000.0;
+        begun + self.elapsed().as_secs_f64()
+    }
+
+    /// A host to meddle with.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    pub fn host_mut(&mut self, name: &HostName) -> &mut Host {
+        self.hosts.get_mut(name).expect("the host is of the plan")
+    }
+
+    /// The host with that address.
+    #[must_use]
+    pub fn host_at(&self, address: &str) -> Option<HostName> {
+        self.by_address.get(address).cloned()
+    }
+
+    pub(super) fn reachable(&self, name: &HostName) -> Result<(), String> {
+        match self.hosts.get(name) {
+            Some(host) if host.reachable => Ok(()),
+            Some(_) => Err("the host is not reached".into()),
+            None => Err(format!("no host {name}")),
+        }
+    }
+
+    /// How long something that takes about this long takes on that host now: between three and five
+    /// quarters, from the seed.
+    pub(super) fn pace(&mut self, host: &HostName, usual: Duration) -> Duration {
+        let draw = self.draws.entry(host.clone()).or_default();
+        *draw += 1;
+        let mut state = host.as_str().bytes().fold(self.seed ^ *draw, |state, byte| splitmix(state ^ u64::from(byte)));
+        state = splitmix(state);
+        let slow = self.faults.iter().find_map(|fault| match fault {
+            Fault::Slow(slow, times) if slow == host => Some(*times),
+            _ => None,
+        });
+        #[expect(clippy::cast_precision_loss, reason = "53 bits of it are enough")]
+        let share = 0.75 + 0.5 * ((state >> 11) as f64 / (1_u64 << 53) as f64);
+        usual.mul_f64(share) * slow.unwrap_or(1)
+    }
+
+    /// The fault that strikes this change, if one does. It strikes once.
+    pub(super) fn strike(&mut self, step: Option<&StepId>, artifact: &str) -> Option<Strike> {
+        let place = self.faults.iter().position(|fault| fault.strike(step, artifact).is_some())?;
+        self.faults.remove(place).strike(step, artifact)
+    }
+
+    /// The engine is dead from here.
+    pub(super) fn kill(&mut self) {
+        self.killed = true;
+        self.signal.notify_one();
+    }
+
+    /// All locks are free, as after the end of whoever held them, and hosts are reached again.
+    pub fn unlock_all(&mut self) {
+        self.killed = false;
+        self.signal = Arc::new(Notify::new());
+        self.membership_changes = 0;
+        for host in self.hosts.values_mut() {
+            host.lock = None;
+            host.reachable = true;
+        }
+    }
+
+    /// Something happens to a host because of slipway.
+    pub(super) fn perform(&mut self, name: &HostName, effect: Effect) {
+        let now = self.elapsed();
+        let touches_pods = match &effect {
+            Effect::Put(path, _) | Effect::Remove(path) => path.as_str().starts_with("/etc/kubernetes/manifests/"),
+            Effect::RemovePods | Effect::RemoveMember(_) | Effect::Start(..) => true,
+            _ => false,
+        };
+        if !touches_pods {
+            self.apply(name, effect);
+            return;
+        }
+        let before = self.voters(now);
+        self.apply(name, effect);
+        self.reconcile(name, now);
+        for (id, up) in self.voters(now) {
+            let Some(cluster) = self.clusters.get(&id).filter(|cluster| cluster.formed && !self.expects_loss) else { continue };
+            let needed = cluster.protected();
+            if before.get(&id).is_some_and(|before| *before >= needed) && up < needed {
+                self.violations.push(format!("a change on {name} leaves {up} of {} etcd members up", cluster.members.len()));
+            }
+        }
+    }
+
+    /// How many members of each cluster are up.
+    fn voters(&self, now: Duration) -> BTreeMap<Digest, usize> {
+        self.clusters.keys().map(|id| (*id, self.up(id, now).len())).collect()
+    }
+
+    fn apply(&mut self, name: &HostName, effect: Effect) {
+        if let Effect::Put(path, entry) = &effect {
+            self.check_authority(name, path, entry.bytes());
+        }
+        let host = self.hosts.get_mut(name).expect("the host is of the plan");
+        match effect {
+            Effect::Put(path, entry) => _ = host.files.insert(path, entry),
+            Effect::Remove(path) => _ = host.files.remove(&path),
+            Effect::Enable(unit) => host.units.entry(unit).or_default().enabled = true,
+            Effect::Disable(unit) => host.units.entry(unit).or_default().enabled = false,
+            Effect::Start(unit, inputs) => {
+                let read = inputs.into_iter().map(|path| (path.clone(), host.digest(&path))).collect();
+                let unit = host.units.entry(unit).or_default();
+                unit.active = true;
+                unit.started_with = read;
+            }
+            Effect::Stop(unit) => {
+                let unit = host.units.entry(unit).or_default();
+                unit.active = false;
+                unit.started_with.clear();
+            }
+            Effect::Load(module) => {
+                if module == "br_netfilter" {
+                    // The kernel's own value.
+                    host.sysctls.extend(OF_BRIDGES.map(|key| (key.to_owned(), "1".to_owned())));
+                }
+                host.modules.insert(module);
+            }
+            Effect::Unload(module) => {
+                if module == "br_netfilter" {
+                    host.sysctls.retain(|key, _| !OF_BRIDGES.contains(&key.as_str()));
+                }
+                host.modules.remove(&module);
+            }
+            Effect::Set(key, value) => _ = host.sysctls.insert(key, value),
+            Effect::Swap(devices) => host.swap = devices,
+            Effect::Image(image) => _ = host.images.insert(image),
+            Effect::RemoveImage(image) => _ = host.images.remove(&image),
+            Effect::RemovePods => host.pods.clear(),
+            Effect::RemoveMember(directory) => {
+                host.etcd.remove(&directory);
+                if host.etcd.is_empty() {
+                    self.keepers.remove(name);
+                }
+                self.forget_lost_clusters();
+            }
+        }
+    }
+
+    /// There is one CA of each kind.
+    fn check_authority(&mut self, name: &HostName, path: &RemotePath, bytes: Option<&[u8]>) {
+        if !Authority::ALL.into_iter().any(|authority| authority.certificate_path() == *path) {
+            return;
+        }
+        let Some(digest) = bytes.map(Digest::of) else { return };
+        // All hosts are looked at only if it is not the one seen last.
+        if self.authorities.insert(path.clone(), digest).is_none_or(|last| last == digest) {
+            return;
+        }
+        let others = self.hosts.values().filter(|host| host.name != *name).filter_map(|host| host.digest(path));
+        if others.into_iter().any(|other| other != digest) {
+            self.violations.push(format!("{path} on {name} is another CA than on other hosts"));
+        }
+    }
+
+    /// A host loses its power and comes back: what is enabled starts again.
+    pub fn reboot(&mut self, name: &HostName) {
+        let now = self.elapsed();
+        let host = self.host_mut(name);
+        host.pods.clear();
+        let names: Vec<String> = host.units.keys().cloned().collect();
+        for unit in names {
+            let runs = host.has_unit(&unit);
+            let inputs: Vec<RemotePath> = host.units[&unit].started_with.keys().cloned().collect();
+            let read = inputs.into_iter().map(|path| (path.clone(), host.digest(&path))).collect();
+            let unit = host.units.get_mut(&unit).expect("it was listed");
+            unit.active = unit.enabled && runs;
+            unit.started_with = read;
+        }
+        self.reconcile(name, now);
+    }
+
+    /// Units and pods that run with other files than are there now, and pods that do not run: what must
+    /// be none when everything is as wanted.
+    #[must_use]
+    pub fn stale(&self) -> Vec<String> {
+        let mut stale = Vec::new();
+        for host in self.hosts.values() {
+            for (name, unit) in host.units.iter().filter(|(_, unit)| unit.active) {
+                let old = unit.started_with.iter().filter(|(path, digest)| host.digest(path) != **digest);
+                stale.extend(old.map(|(path, _)| format!("{name} on {} runs with an old {path}", host.name)));
+            }
+            for (name, pod) in &host.pods {
+                stale.extend(pod.problem.iter().map(|problem| format!("{name} on {}: {problem}", host.name)));
+                let old = pod.read.iter().filter(|(path, digest)| host.digest(path) != Some(**digest));
+                stale.extend(old.map(|(path, _)| format!("{name} on {} runs with an old {path}", host.name)));
+            }
+        }
+        stale
+    }
+}
+
+/// The mixing step of splitmix64.
+fn splitmix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,190 @@
+//! Being cut off anywhere costs nothing: every change of an operation is cut off before, within and
+//! after its effect, and with its reply lost, and every gate with the engine's death; then the operation
+//! is run again, and must end as if nothing had happened.
+//!
+//! A new operation is one test with `survives`. The test command tries a part of the points that
+//! moves through all kinds of them; `SLIPWAY_TORTURE=1` tries every one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use slipway::graph::StepGraph;
+use slipway::plan::Plan;
+use slipway::planning;
+use slipway::simulation::fingerprint::Fingerprint;
+use slipway::simulation::{Fault, Moment, Point, SimulatedCluster, Simulation};
+use slipway::teardown::{self, Request};
+
+use crate::plans::{beginning, cluster, host, planned, settled, simulated, succeeded};
+
+/// What is run, killed and run again.
+enum Operation {
+    Apply(Arc<Plan>),
+    /// These hosts are reset; all, if none are named.
+    Reset(Arc<Plan>, Vec<&'static str>),
+}
+
+impl Operation {
+    async fn graph(&self, simulation: &Simulation) -> (StepGraph, SimulatedCluster) {
+        match self {
+            Self::Apply(plan) => {
+                let planned = planned(simulation, plan).await;
+                (planned.graph, planned.cluster)
+            }
+            Self::Reset(plan, hosts) => {
+                let lock = Some("a rehearsal".to_owned());
+                let transport = simulation.transport();
+                let (facts, _) = planning::probe_all(plan, &transport, lock).await.unwrap_or_else(|failure| panic!("{failure}"));
+                let all = plan.hosts.iter().map(|host| host.name.clone());
+                let chosen: BTreeSet<_> =
+                    if hosts.is_empty() { all.collect() } else { hosts.iter().map(|name| host(name)).collect() };
+                let request = Request { plan, facts: &facts, chosen: &chosen, foreign: false, force: false };
+                let graph = teardown::graph(request).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+                (graph, simulation.cluster(Arc::new(request.survivors())))
+            }
+        }
+    }
+
+    fn plan(&self) -> &Arc<Plan> {
+        match self {
+            Self::Apply(plan) | Self::Reset(plan, _) => plan,
+        }
+    }
+
+    /// Runs it to its end; everything must go well.
+    async fn finish(&self, simulation: &Simulation, context: &str) {
+        let (graph, cluster) = self.graph(simulation).await;
+        let report = simulation.carry_out(&graph, &cluster, &self.plan().limits, |_| {}).await.expect("nobody kills it");
+        let failures: Vec<String> = report.failures().map(ToString::to_string).collect();
+        assert!(report.succeeded(), "{context}: {failures:#?}");
+        match self {
+            Self::Apply(plan) => settled(simulation, plan, context).await,
+            Self::Reset(..) => {
+                let (graph, _) = self.graph(simulation).await;
+                simulation.world().unlock_all();
+                assert_eq!(graph.changes(), 0, "{context}: left to take back");
+                assert_eq!(simulation.world().violations, Vec::<String>::new(), "{context}");
+            }
+        }
+    }
+}
+
+/// Every way to cut an operation off.
+fn faults(graph: &StepGraph) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    // What has nothing to do is not asked.
+    for (step, _) in graph.steps().zip(graph.relevant()).filter(|(_, relevant)| *relevant) {
+        let point = |artifact: String| Point { step: step.id.clone(), artifact };
+        for change in &step.changes {
+            let point = point(change.artifact.id());
+            faults.extend(Moment::ALL.map(|moment| Fault::Kill(point.clone(), moment)));
+            faults.push(Fault::ReplyLost(point.clone()));
+            faults.push(Fault::Fail(point, Moment::Within));
+        }
+        faults.extend(step.gates.iter().map(|gate| Fault::Kill(point(gate.to_string()), Moment::Before)));
+    }
+    faults
+}
+
+fn difference(wanted: &Fingerprint, found: &Fingerprint) -> Vec<String> {
+    let names: BTreeSet<&String> = wanted.keys().chain(found.keys()).collect();
+    let differs = names.into_iter().filter(|name| wanted.get(*name) != found.get(*name));
+    differs.take(6).map(|name| format!("{name}\n  wanted {:?}\n  found  {:?}", wanted.get(name), found.get(name))).collect()
+}
+
+/// Cuts the operation off everywhere and runs it again. Returns the state it ends in.
+async fn survives(name: &str, start: &Simulation, operation: &Operation) -> Fingerprint {
+    let (graph, _) = operation.graph(start).await;
+    let calm = start.fork();
+    operation.finish(&calm, name).await;
+    let wanted = calm.world().fingerprint();
+
+    let all = faults(&graph);
+    let torture = std::env::var_os("SLIPWAY_TORTURE").is_some();
+    // A prime, so that steps of equal length are not always cut off at the same place.
+    let stride = if torture { 1 } else { (all.len() / 24).max(1) | 1 };
+    let survivors = start.world().hosts.keys().cloned().collect::<Vec<_>>();
+    let mut tried = 0;
+    for fault in all.iter().step_by(stride) {
+        let context = format!("{name}, {fault:?}");
+        let simulation = start.fork();
+        simulation.world().faults.push(fault.clone());
+        let cluster = simulation.cluster(match operation {
+            Operation::Apply(plan) => Arc::clone(plan),
+            Operation::Reset(plan, hosts) => {
+                let mut plan = Plan::clone(plan);
+                plan.hosts.retain(|host| !hosts.contains(&host.name.as_str()));
+                Arc::new(plan)
+            }
+        });
+        simulation.carry_out(&graph, &cluster, &operation.plan().limits, |_| {}).await;
+        assert!(simulation.world().faults.is_empty(), "{context}: it never struck");
+        operation.finish(&simulation, &context).await;
+        let found = simulation.world().fingerprint();
+        assert_eq!(difference(&wanted, &found), Vec::<String>::new(), "{context}");
+        tried += 1;
+    }
+    println!("{name}: {tried} of {} points on {} hosts", all.len(), survivors.len());
+    wanted
+}
+
+/// A cluster that lives.
+async fn living(plan: &Arc<Plan>) -> Simulation {
+    let simulation = Simulation::new(plan, 7, beginning());
+    succeeded(&simulation, plan).await;
+    simulation
+}
+
+#[test]
+fn a_bootstrap_is_cut_off_anywhere() {
+    simulated(async {
+        let plan = cluster(3, 1, "");
+        let start = Simulation::new(&plan, 7, beginning());
+        survives("bootstrap", &start, &Operation::Apply(plan)).await;
+    });
+}
+
+#[test]
+fn a_change_of_every_api_server_is_cut_off_anywhere() {
+    simulated(async {
+        let start = living(&cluster(3, 1, "")).await;
+        let plan = cluster(3, 1, "apiServer: {extraArgs: {audit-log-maxage: 7}}\netcd: {extraArgs: {quota-backend-bytes: 4294967296}}\n");
+        survives("change", &start, &Operation::Apply(plan)).await;
+    });
+}
+
+#[test]
+fn a_renewal_of_every_certificate_is_cut_off_anywhere() {
+    simulated(async {
+        let plan = cluster(3, 1, "");
+        let start = living(&plan).await;
+        {
+            let mut world = start.world();
+            world.now = world.now.checked_add(SignedDuration::from_hours(24 * 350)).unwrap();
+        }
+        let renewed = survives("renewal", &start, &Operation::Apply(plan)).await;
+        assert!(!renewed.is_empty());
+    });
+}
+
+#[test]
+fn a_reset_of_everything_is_cut_off_anywhere() {
+    simulated(async {
+        let plan = cluster(3, 1, "");
+        let delivered = Simulation::new(&plan, 7, beginning()).world().fingerprint();
+        let start = living(&plan).await;
+        start.world().expects_loss = true;
+        let end = survives("reset", &start, &Operation::Reset(plan, Vec::new())).await;
+        assert_eq!(difference(&delivered, &end), Vec::<String>::new(), "hosts are as they were delivered");
+    });
+}
+
+#[test]
+fn a_control_plane_that_leaves_is_cut_off_anywhere() {
+    simulated(async {
+        let plan = cluster(3, 1, "");
+        let start = living(&plan).await;
+        survives("departure", &start, &Operation::Reset(plan, vec!["cp-3"])).await;
+    });
+}
