@@ -311,9 +311,15 @@ impl Undoing {
     }
 }
 
-/// The route that a line of the unit sets.
+/// The route that a line of the unit sets, whether once (as earlier versions wrote it) or until it
+/// can be set.
 fn route(line: &str) -> Option<Undone> {
-    let mut words = line.strip_prefix("ExecStart=")?.split_whitespace().skip(1);
+    let command = line.strip_prefix("ExecStart=")?;
+    let command = match command.split_once("\"until ") {
+        Some((_, tried)) => tried.split_once("; do ")?.0,
+        None => command,
+    };
+    let mut words = command.split_whitespace().skip(1);
     let family = words.next().filter(|family| matches!(*family, "-4" | "-6"))?;
     let rest: Vec<&str> = words.collect();
     let ["route", "replace", network, "via", gateway] = rest[..] else { return None };

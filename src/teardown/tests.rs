@@ -177,6 +177,27 @@ fn only_well_formed_routes_are_deleted() {
 }
 
 #[test]
+fn the_unit_as_it_is_written_tells_its_routes() {
+    use crate::template::{Masquerade, Route, Routes, Template as _};
+    let text = str::to_owned;
+    let unit = Routes {
+        ip: text("/usr/sbin/ip"),
+        routes: vec![
+            Route { family: "-4", network: text("10.244.1.0/24"), gateway: text("192.0.2.12") },
+            Route { family: "-6", network: text("fd00:1::/64"), gateway: text("2001:db8::2") },
+        ],
+        masquerades: vec![Masquerade {
+            iptables: text("/usr/sbin/iptables"),
+            source: text("10.244.0.0/24"),
+            network: text("10.244.0.0/16"),
+        }],
+    };
+    let undone = |family: &str, network: &str, gateway: &str| Undone::Route { family: text(family), network: text(network), gateway: text(gateway) };
+    let found: Vec<Undone> = unit.render().lines().filter_map(route).collect();
+    assert_eq!(found, [undone("-4", "10.244.1.0/24", "192.0.2.12"), undone("-6", "fd00:1::/64", "2001:db8::2")]);
+}
+
+#[test]
 fn a_whole_cluster_is_reset_at_once_and_nobody_is_told() {
     assert_eq!(plan_of(CLUSTER, &[], ""), ["reset@cp-1", "reset@cp-2", "reset@cp-3", "reset@w-1"]);
     // Hosts that do not answer keep nobody from it, and hosts without a trace have nothing to undo.
