@@ -18,6 +18,7 @@ pub mod certificates;
 mod etcd;
 pub(crate) mod host;
 pub(crate) mod text;
+pub mod inventory;
 
 pub use certificates::CertificateStatus;
 pub use etcd::{EtcdStatus, MemberRow};
