@@ -14,6 +14,7 @@ mod check;
 mod diff;
 mod graph;
 mod kubeconfig;
+mod node;
 mod render;
 mod reset;
 mod running;
@@ -46,8 +47,10 @@ enum Command {
     Graph(graph::Arguments),
     /// Show hosts, versions, component health, etcd members and certificate expiry
     Status(status::Arguments),
-    /// List and renew certificates
+    /// List, renew and sign certificates
     Certs(certs::Arguments),
+    /// List, cordon, drain and uncordon Nodes
+    Node(node::Arguments),
     /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
     Token(token::Arguments),
     /// Write or merge an admin kubeconfig
@@ -106,6 +109,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
         Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),
+        Command::Node(arguments) => runtime.block_on(node::run(&arguments)),
         Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {

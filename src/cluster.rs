@@ -9,6 +9,7 @@ use crate::graph::Gate;
 
 pub mod compare;
 pub mod departure;
+pub mod drain;
 pub mod etcd;
 pub mod live;
 pub mod marks;

@@ -16,9 +16,9 @@ use crate::plan::Plan;
 
 pub mod certificates;
 mod etcd;
-mod host;
+pub(crate) mod host;
 pub mod inventory;
-mod text;
+pub(crate) mod text;
 
 pub use certificates::CertificateStatus;
 pub use etcd::{EtcdStatus, MemberRow};
