@@ -17,8 +17,8 @@ use crate::plan::Plan;
 pub mod certificates;
 mod etcd;
 pub(crate) mod host;
-pub(crate) mod text;
 pub mod inventory;
+pub(crate) mod text;
 
 pub use certificates::CertificateStatus;
 pub use etcd::{EtcdStatus, MemberRow};

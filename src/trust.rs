@@ -5,7 +5,9 @@
 //! `authorities::needed_keys` (which CA keys must be fetched, because something has to be signed
 //! or copied?), then `refresh::plan_material` (every byte every host shall have).
 
+pub mod approval;
 pub mod authorities;
+pub mod csr;
 pub mod decide;
 pub mod found;
 pub mod inspect;

@@ -11,8 +11,10 @@ use crate::names::Span;
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 
+mod approve;
 mod list;
 mod renew;
+mod sign;
 
 /// What can be asked of `certs`.
 #[derive(Debug, clap::Args)]
@@ -27,12 +29,18 @@ enum Command {
     List(list::Arguments),
     /// Make certificates anew, host by host, and see that the new ones are served
     Renew(renew::Arguments),
+    /// Sign requests with a CA in a local directory, keeping what they ask for
+    Sign(sign::Arguments),
+    /// Approve the serving certificates of kubelets whose requests are what the plan says
+    Approve(approve::Arguments),
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
         Command::List(arguments) => list::run(arguments).await,
         Command::Renew(arguments) => renew::run(arguments).await,
+        Command::Sign(arguments) => sign::run(arguments),
+        Command::Approve(arguments) => approve::run(arguments).await,
     }
 }
 

@@ -172,7 +172,7 @@ fn subject(parsed: &X509Certificate<'_>) -> Subject {
     }
 }
 
-fn subject_name(name: &GeneralName<'_>) -> Option<SubjectName> {
+pub(super) fn subject_name(name: &GeneralName<'_>) -> Option<SubjectName> {
     match name {
         GeneralName::DNSName(name) => Some(SubjectName::Dns((*name).to_owned())),
         GeneralName::IPAddress(bytes) => {

@@ -21,6 +21,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 
+use super::csr::Request;
 use super::inspect::{self, Certificate, InspectError};
 use super::specification::{Authority, Leaf, Subject, SubjectName, Usage};
 use crate::artifact::Secret;
@@ -46,6 +47,9 @@ pub enum IssueError {
     /// rcgen would write an issuer name that differs from the CA's.
     #[error("the CA's subject `{0}` repeats an attribute or joins several, which slipway cannot write as an issuer")]
     AuthorityName(String),
+    /// rcgen would write a subject that differs from the wanted one.
+    #[error("slipway cannot write the subject `{0}`: it can name one organization, not several")]
+    Subject(String),
     /// The CA's certificate does not allow signing.
     #[error("the certificate of `{0}` is not one of a CA that may sign certificates")]
     NotAnAuthority(String),
@@ -215,7 +219,8 @@ impl Signer {
     /// # Errors
     /// A value of it cannot be encoded, or the CA's name cannot be written.
     pub fn sign(&self, leaf: &Leaf, key: &Key, validity: Validity) -> Result<String, IssueError> {
-        self.sign_subject(&leaf.subject, &leaf.usages.iter().copied().collect::<Vec<_>>(), &leaf.names, key, validity)
+        let usages: Vec<Usage> = leaf.usages.iter().copied().collect();
+        self.sign_subject(&leaf.subject, &usages, &leaf.names, &key.public, validity)
     }
 
     /// Signs a client certificate that is on no host.
@@ -223,7 +228,16 @@ impl Signer {
     /// # Errors
     /// As for `sign`.
     pub fn sign_client(&self, subject: &Subject, key: &Key, validity: Validity) -> Result<String, IssueError> {
-        self.sign_subject(subject, &[Usage::Client], &[], key, validity)
+        self.sign_subject(subject, &[Usage::Client], &[], &key.public, validity)
+    }
+
+    /// Signs what somebody asks for, who keeps the key. Whether it may be signed was judged before.
+    ///
+    /// # Errors
+    /// As for `sign`.
+    pub fn sign_request(&self, request: &Request, validity: Validity) -> Result<String, IssueError> {
+        let usages: Vec<Usage> = request.usages.iter().copied().collect();
+        self.sign_subject(&request.subject, &usages, &request.names, &request.public_key, validity)
     }
 
     fn sign_subject(
@@ -231,19 +245,22 @@ impl Signer {
         subject: &Subject,
         usages: &[Usage],
         names: &[SubjectName],
-        key: &Key,
+        public_key: &[u8],
         validity: Validity,
     ) -> Result<String, IssueError> {
         let mut parameters = parameters(subject, names, validity)?;
         parameters.is_ca = IsCa::ExplicitNoCa;
         parameters.extended_key_usages = usages.iter().copied().map(purpose).collect();
         parameters.use_authority_key_identifier_extension = true;
-        let public = SubjectPublicKeyInfo::from_der(&key.public).map_err(encode)?;
+        let public = SubjectPublicKeyInfo::from_der(public_key).map_err(encode)?;
         let signed = parameters.signed_by(&public, &self.issuer).map_err(encode)?;
         let text = inspect::pem_block("CERTIFICATE", signed.der());
         let certificate =
             inspect::certificate(text.as_bytes()).map_err(|error| IssueError::Encode(error.to_string()))?;
         // rcgen keeps only the last of repeated attributes (`DC=com, DC=example`), silently.
+        if certificate.subject != *subject {
+            return Err(IssueError::Subject(subject.to_string()));
+        }
         if certificate.is_signed_by(&self.certificate) {
             Ok(text)
         } else {

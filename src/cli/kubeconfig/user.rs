@@ -32,9 +32,9 @@ pub(in crate::cli) struct Arguments {
     /// Whom the credentials name; Kubernetes knows the user by it
     #[arg(long, value_name = "NAME", value_parser = user_name)]
     name: String,
-    /// A group the user is in (may be repeated)
-    #[arg(long = "group", value_name = "GROUP", required = true)]
-    groups: Vec<String>,
+    /// The group the user is in
+    #[arg(long, value_name = "GROUP")]
+    group: String,
     /// How long they are valid (`8h`, at most `pki.validity`)
     #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = crate::cli::certs::span)]
     life: Span,
@@ -52,7 +52,7 @@ pub(in crate::cli) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let plan = &loaded.plan;
-    let subject = subject(&arguments.name, &arguments.groups, arguments.allow_masters)?;
+    let subject = subject(&arguments.name, &arguments.group, arguments.allow_masters)?;
     check_life(arguments.life, plan)?;
     let transport = sessions::open(plan)?;
     let authority = fetch_authority(plan, transport.as_ref()).await;
@@ -77,24 +77,22 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Whom the certificate names. Names and groups below `system:` are Kubernetes' own: a certificate for
 /// one of them would be a component, a node or a service account.
-fn subject(name: &str, groups: &[String], allow_masters: bool) -> Result<Subject, Failure> {
+fn subject(name: &str, group: &str, allow_masters: bool) -> Result<Subject, Failure> {
     let refused = |message: String| Failure::new(Kind::Refused, message);
     if name.starts_with("system:") {
         return Err(refused(format!("`{name}` is a name of Kubernetes' own")));
     }
-    for group in groups {
-        if group.is_empty() {
-            return Err(refused("a group without a name is no group".into()));
-        }
-        if group == MASTERS && !allow_masters {
-            return Err(refused(format!("members of {MASTERS} can do everything, and no rule of the cluster can take that from them before the certificate ends"))
-                .hint("give the user a group that a ClusterRoleBinding names, or pass --allow-masters"));
-        }
-        if group != MASTERS && group.starts_with("system:") {
-            return Err(refused(format!("`{group}` is a group of Kubernetes' own")));
-        }
+    if group.is_empty() {
+        return Err(refused("a group without a name is no group".into()));
     }
-    Ok(Subject { common_name: name.to_owned(), organizations: groups.iter().cloned().collect::<BTreeSet<_>>() })
+    if group == MASTERS && !allow_masters {
+        return Err(refused(format!("members of {MASTERS} can do everything, and no rule of the cluster can take that from them before the certificate ends"))
+            .hint("give the user a group that a ClusterRoleBinding names, or pass --allow-masters"));
+    }
+    if group != MASTERS && group.starts_with("system:") {
+        return Err(refused(format!("`{group}` is a group of Kubernetes' own")));
+    }
+    Ok(Subject { common_name: name.to_owned(), organizations: BTreeSet::from([group.to_owned()]) })
 }
 
 fn check_life(life: Span, plan: &Plan) -> Result<(), Failure> {
@@ -181,24 +179,19 @@ mod tests {
     use crate::trust::specification::Usage;
     use crate::trust::testing::{Hosts, day, epoch, plan};
 
-    fn groups(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
-    }
-
     #[test]
     fn names_and_groups_of_kubernetes_are_refused_and_masters_need_a_word() {
-        for (name, names, masters, good) in [
-            ("olga", &["developers"][..], false, true),
-            ("olga", &["developers", "on-call"], false, true),
-            ("olga", &["system:masters"], false, false),
-            ("olga", &["system:masters"], true, true),
-            ("olga", &["system:nodes"], true, false),
-            ("olga", &["system:serviceaccounts"], false, false),
-            ("system:node:cp-1", &["developers"], false, false),
-            ("system:kube-scheduler", &["developers"], true, false),
-            ("olga", &[""], false, false),
+        for (name, group, masters, good) in [
+            ("olga", "developers", false, true),
+            ("olga", "system:masters", false, false),
+            ("olga", "system:masters", true, true),
+            ("olga", "system:nodes", true, false),
+            ("olga", "system:serviceaccounts", false, false),
+            ("system:node:cp-1", "developers", false, false),
+            ("system:kube-scheduler", "developers", true, false),
+            ("olga", "", false, false),
         ] {
-            assert_eq!(subject(name, &groups(names), masters).is_ok(), good, "{name} {names:?} {masters}");
+            assert_eq!(subject(name, group, masters).is_ok(), good, "{name} {group} {masters}");
         }
     }
 
@@ -207,7 +200,7 @@ mod tests {
         let hosts = Hosts::bootstrapped(plan("single"));
         let ca = inspect::certificate(&hosts.bytes("cp-1", "/etc/kubernetes/pki/ca.crt")).unwrap();
         let key = Secret::new(hosts.bytes("cp-1", "/etc/kubernetes/pki/ca.key"));
-        let subject = subject("olga", &groups(&["developers"]), false).unwrap();
+        let subject = subject("olga", "developers", false).unwrap();
         let (certificate, pem, user_key) = sign(&ca, &key, &subject, Span::seconds(86_400), epoch()).unwrap();
         assert_eq!(certificate.subject.to_string(), "O=developers, CN=olga");
         assert_eq!((certificate.not_after, certificate.usages.clone()), (day(1), [Usage::Client].into()));
