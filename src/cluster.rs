@@ -9,10 +9,12 @@ use crate::graph::Gate;
 
 pub mod compare;
 pub mod departure;
+pub mod drain;
 pub mod etcd;
 pub mod live;
 pub mod marks;
 pub mod quorum;
+pub mod served;
 pub mod tokens;
 pub mod wire;
 

@@ -125,12 +125,14 @@ impl Hand<'_> {
                 Ok(())
             }
             Artifact::Unit { name, inputs, stamp, .. } => self.unit(name, inputs, *stamp, reason),
-            Artifact::Image { names, .. } => {
+            Artifact::Image { names, digest, .. } => {
+                self.effects.push(Effect::Remove(records::archive_note(names)));
                 let new: Vec<&String> = names.iter().filter(|name| !self.host.images.contains(*name)).collect();
                 self.effects.extend(new.iter().map(|name| Effect::Image((*name).clone())));
                 for name in names {
                     self.record_image(name);
                 }
+                self.effects.push(Effect::Put(records::archive_note(names), text(&format!("{digest}\n"))));
                 Ok(())
             }
             Artifact::Pulled { name } => {

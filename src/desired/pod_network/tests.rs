@@ -47,9 +47,14 @@ fn a_node_has_a_route_to_every_other_node_in_each_family() {
     let shares = standing(&[("a", &["10.244.0.0/24", "fd00:1::/64"]), ("b", &["10.244.1.0/24", "fd00:1:0:1::/64"])]);
     let files = files(&plan(DUAL), "a", &shares);
     let commands = commands(&files);
+    // A gateway may be out of reach for a while after a boot.
+    let tried = |route: &str| format!("/bin/sh -c 'exec timeout 60 sh -c \"until /sbin/ip {route}; do sleep 1; done\"'");
     assert_eq!(
         commands[..2],
-        ["/sbin/ip -4 route replace 10.244.1.0/24 via 192.0.2.2", "/sbin/ip -6 route replace fd00:1:0:1::/64 via 2001:db8::2"]
+        [
+            tried("-4 route replace 10.244.1.0/24 via 192.0.2.2"),
+            tried("-6 route replace fd00:1:0:1::/64 via 2001:db8::2")
+        ]
     );
     // What leaves the pod network gets the node's address, once per family, checked before added.
     assert_eq!(commands.len(), 4);
