@@ -81,6 +81,8 @@ fn difference(
         Artifact::Pulled { name } => (!state.images.contains(name)).then_some((Reason::Missing, None)),
         // Objects are compared with the API's answer, in `cluster`.
         Artifact::Object(_) | Artifact::NodeMarks(_) => None,
+        // `joining` makes this change itself, from etcd's own list.
+        Artifact::Membership(_) => None,
         // `teardown` makes these changes itself, from records.
         Artifact::Undone(_) | Artifact::Departed(_) => None,
     }

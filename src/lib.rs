@@ -17,6 +17,7 @@ pub mod execute;
 pub mod facts;
 pub mod failure;
 pub mod graph;
+pub mod joining;
 pub mod kubernetes;
 pub mod local_files;
 pub mod names;

@@ -31,7 +31,7 @@ use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
-use crate::{bootstrap_token, local_files, pause, request, upgrade};
+use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
 pub struct Planned<C> {
@@ -142,6 +142,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         absent: absent.keys().cloned().collect(),
     });
 
+    let standing = with_members(standing, &plan, &facts, &cluster, options.hosts).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
@@ -313,6 +314,22 @@ async fn material<T: Transport>(
     plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, requested, now }).map_err(problems)
 }
 
+/// How things stand with what a living etcd says about its members.
+async fn with_members<C: Cluster>(
+    standing: Standing,
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    cluster: &C,
+    chosen: &[HostName],
+) -> Result<Standing, Failure> {
+    if standing.stage == Stage::Fresh || plan.etcd.external.is_some() {
+        return Ok(standing);
+    }
+    let members = cluster.members().await;
+    let members = members.as_deref().map_err(ToString::to_string);
+    standing.with_members(plan, facts, members, chosen).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))
+}
+
 /// The steps on hosts, with what differs on each.
 fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<Vec<Step>, Failure> {
     let mut steps = Vec::new();
@@ -321,24 +338,29 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         let mut changed = BTreeSet::new();
         let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
         let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
-        let mut control_plane = Vec::new();
+        let mut static_pods: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
         for (phase, artifacts) in phases {
-            if phase == Phase::ControlPlane {
-                control_plane.clone_from(&artifacts);
+            if matches!(phase, Phase::Etcd | Phase::ControlPlane) {
+                static_pods.insert(phase, artifacts.clone());
             }
             changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
         }
+        let join = inputs.standing.joins.get(&host.name);
         // With no other API server there is nobody to give the requests to.
-        let others = inputs.standing.stage == Stage::Living && inputs.plan.control_planes().count() > 1;
-        let paused = others && pause::around_etcd(&mut changes, &control_plane, state);
+        let others = inputs.standing.stage == Stage::Living && desired::has_other_api_server(host, inputs.standing);
+        let wanted = static_pods.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
+        let paused = others && join.is_none() && pause::around_etcd(&mut changes, wanted, state);
+        if let Some(join) = join {
+            joining::around_etcd(&mut changes, join, &static_pods, state);
+        }
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
             let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
-            if paused && rule.phase == Phase::Etcd {
+            if (paused || join.is_some()) && rule.phase == Phase::Etcd {
                 gates.push(Gate::EtcdHealthy(host.name.clone()));
             }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
-                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
+                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
                 gates,
             });

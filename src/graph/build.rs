@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::waves::Waves;
+use super::waves::{self, Waves};
 use super::{GraphError, Step, StepGraph};
 use crate::names::HostName;
 use crate::phase::{After, On, Phase, RULES, Rule, Stage, StepId, Target, rule};
@@ -26,6 +26,7 @@ impl StepGraph {
     pub fn build(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits) -> Result<Self, GraphError> {
         let waves = Waves::of(plan, stage, &steps, limits);
         let places = Places { plan, hosts: plan.hosts.iter().map(|host| (&host.name, host)).collect(), keepers: targets(plan, rule(Phase::Authority)) };
+        let joining: Vec<Target> = steps.iter().filter(|step| waves::joins_etcd(step)).map(|step| step.id.target.clone()).collect();
         let mut given = BTreeMap::new();
         for step in steps {
             if let Some(twin) = given.insert(step.id.clone(), step) {
@@ -48,6 +49,11 @@ impl StepGraph {
         if stage == Stage::Fresh {
             edges.extend(places.kubelets_after_api_servers());
         }
+        for target in joining {
+            let exists = |id: &StepId| places.has_step(id.phase, &id.target);
+            edges.retain(|edge| !is_turned(edge, &target));
+            edges.extend(kubelet_before_etcd(&target).into_iter().filter(|(earlier, later)| exists(earlier) && exists(later)));
+        }
         let etcd_hosts = plan.etcd_hosts().map(|host| host.name.clone()).collect();
         Ok(Self { waves, ..Self::assemble(stage, etcd_hosts, nodes, edges)? })
     }
@@ -59,6 +65,29 @@ fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {
     }
     let hosts = plan.hosts.iter().filter(|host| rule.on.includes(plan, host));
     hosts.map(|host| Target::Host(host.name.clone())).collect()
+}
+
+/// An edge that does not hold on a host that joins etcd.
+fn is_turned((earlier, later): &(StepId, StepId), target: &Target) -> bool {
+    earlier.target == *target
+        && later.target == *target
+        && later.phase == Phase::Kubelet
+        && matches!(earlier.phase, Phase::Etcd | Phase::ControlPlane)
+}
+
+/// A member that joins a living etcd is announced, started and given its vote in one step, so its
+/// kubelet has to run before; and its API server starts when the member serves it.
+fn kubelet_before_etcd(target: &Target) -> [(StepId, StepId); 4] {
+    let edge = |earlier, later| {
+        let step = |phase| StepId { phase, target: target.clone() };
+        (step(earlier), step(later))
+    };
+    [
+        edge(Phase::Kubelet, Phase::Etcd),
+        edge(Phase::Kubelet, Phase::ControlPlane),
+        edge(Phase::Etcd, Phase::Healthy),
+        edge(Phase::ControlPlane, Phase::Healthy),
+    ]
 }
 
 impl Places<'_> {

@@ -240,6 +240,7 @@ impl SimulatedCluster {
                 let now = world.elapsed();
                 world.remove_member(peer_url, now).map_err(ClusterError::plain)?;
             }
+            Artifact::Membership(_) => return Err(ClusterError::plain("joins of members are not simulated".into())),
             _ => {}
         }
         Ok(())

@@ -142,7 +142,7 @@ impl Hand<'_> {
                 }
                 Ok(())
             }
-            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Departed(_) => {
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Departed(_) => {
                 Err(Refused("slipway: an object of the cluster was sent to a host; this is a bug of slipway".into()))
             }
             Artifact::Undone(_) => Ok(()),

@@ -20,7 +20,7 @@ use super::script::{self, ScriptContext};
 use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError, Work, probe};
 use crate::artifact::Secret;
 use crate::facts::Facts;
-use crate::names::{HostName, RemotePath};
+use crate::names::{HostName, RemotePath, Span};
 use crate::plan::Plan;
 
 mod config;
@@ -76,6 +76,22 @@ impl SshOptions {
             user_config: UserConfig { files },
             root: None,
         }
+    }
+
+    /// Keeps connections as the plan says: that long after a run, or not at all. Where it says
+    /// nothing they are kept, but not in CI, where no next run comes by.
+    #[must_use]
+    pub fn keeping(mut self, persist: Option<Span>, in_ci: bool) -> Self {
+        match persist {
+            Some(persist) => {
+                self.reuse = !persist.0.is_zero();
+                if self.reuse {
+                    self.idle = persist.0;
+                }
+            }
+            None => self.reuse = !in_ci,
+        }
+        self
     }
 }
 
@@ -427,5 +443,17 @@ mod tests {
         assert_eq!(short.control_directory, Path::new("/run/user/1000/slipway"));
         let long = SshOptions::usual(Some(Path::new(&format!("/{}", "x".repeat(80)))), None, 1000);
         assert_eq!(long.control_directory, Path::new("/tmp/slipway-1000"));
+    }
+
+    #[test]
+    fn connections_are_kept_as_the_plan_says_and_else_unless_in_ci() {
+        let kept = |persist: Option<u64>, in_ci| {
+            let options = SshOptions::usual(None, None, 1000).keeping(persist.map(Span::seconds), in_ci);
+            (options.reuse, options.idle.as_secs())
+        };
+        assert_eq!(kept(None, false), (true, 600));
+        assert_eq!(kept(None, true), (false, 600));
+        assert_eq!(kept(Some(60), true), (true, 60), "what the plan says goes first");
+        assert_eq!(kept(Some(0), false), (false, 600), "within a run connections are still kept");
     }
 }

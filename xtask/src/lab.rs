@@ -9,7 +9,7 @@ pub mod address;
 mod archive;
 pub mod cache;
 mod cgroup;
-mod command;
+pub mod command;
 mod disk;
 pub mod host;
 pub mod hosts;
