@@ -25,6 +25,7 @@ use crate::plan::{Host, HostKubelet, Limits, Plan, Role, SshOverrides};
 use crate::trust::decide::Requested;
 use crate::planning::{self, Access, LocalSource, Options, Planned};
 use crate::report::{Event, Report};
+use crate::trust::decide::Requested;
 
 pub mod cluster;
 pub mod effects;
