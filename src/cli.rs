@@ -12,6 +12,7 @@ mod apply;
 mod check;
 mod diff;
 mod graph;
+mod journal;
 mod kubeconfig;
 mod render;
 mod reset;
@@ -47,6 +48,8 @@ enum Command {
     Status(status::Arguments),
     /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
     Token(token::Arguments),
+    /// List earlier runs from this workstation, or show one
+    Journal(journal::Arguments),
     /// Write or merge an admin kubeconfig
     Kubeconfig(kubeconfig::Arguments),
     /// Print the JSON Schema of the plan file
@@ -103,6 +106,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
         Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
+        Command::Journal(arguments) => journal::run(&arguments),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {
             println!("{:#}", crate::plan::schema::json_schema());
