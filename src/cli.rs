@@ -13,6 +13,7 @@ mod certs;
 mod check;
 mod diff;
 mod graph;
+mod journal;
 mod kubeconfig;
 mod node;
 mod render;
@@ -56,6 +57,8 @@ enum Command {
     Node(node::Arguments),
     /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
     Token(token::Arguments),
+    /// List earlier runs from this workstation, or show one
+    Journal(journal::Arguments),
     /// Write or merge an admin kubeconfig
     Kubeconfig(kubeconfig::Arguments),
     /// Print the JSON Schema of the plan file
@@ -115,6 +118,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),
         Command::Node(arguments) => runtime.block_on(node::run(&arguments)),
         Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
+        Command::Journal(arguments) => journal::run(&arguments),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {
             println!("{:#}", crate::plan::schema::json_schema());

@@ -15,6 +15,7 @@ use crate::names::{Digest, HostName};
 use crate::phase::{Stage, StepId, Target};
 
 pub mod difference;
+pub mod history;
 pub mod journal;
 pub mod summary;
 pub mod terminal;

@@ -22,7 +22,6 @@ use crate::execute::{Execution, execute};
 use crate::failure::Failure;
 use crate::graph::StepGraph;
 use crate::plan::{Host, HostKubelet, Limits, Plan, Role, SshOverrides};
-use crate::trust::decide::Requested;
 use crate::planning::{self, Access, LocalSource, Options, Planned};
 use crate::report::{Event, Report};
 use crate::trust::decide::Requested;

@@ -467,3 +467,31 @@ async fn a_lost_connection_is_told_from_a_failed_step() {
     assert!(matches!(error, ApplyError::Transport(TransportError::Lost { .. })), "{error:?}");
     transport.close().await;
 }
+
+/// The most memory this process ever had, in bytes.
+fn most_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_never_stops_talking_takes_bounded_memory() {
+    let Some(sshd) = Sshd::start() else { return };
+    let transport = sshd.transport();
+    let before = most_memory();
+    // 100 MB each on standard output and standard error, without a line's end.
+    let endless = "echo '@begin 0'; head -c 100000000 /dev/zero | tr '\\0' x & head -c 100000000 /dev/zero | tr '\\0' y >&2; wait; printf '\\n@done 0\\n'; exit 4";
+    let error = transport.run(&host(), &script(endless, 1, 120), |_| {}).await.unwrap_err();
+    let ApplyError::Script { change, status, stderr } = error else { panic!("{error:?}") };
+    assert_eq!((change, status), (Some(0), 4));
+    assert!(stderr.len() <= 20 * 4096, "{}", stderr.len());
+    // Other tests of this process may take some meanwhile, but not as much as was said.
+    assert!(most_memory() - before < 160 << 20, "a step's output: {} MiB", (most_memory() - before) >> 20);
+
+    let error = transport.diagnose(&host(), "head -c 100000000 /dev/zero | tr '\\0' x").await.unwrap_err();
+    // On a slow machine the host's own limit of a minute is reached before the limit of bytes.
+    assert!(error.to_string().contains("too large") || error.to_string().contains("exit status 124"), "{error}");
+    assert!(most_memory() - before < 320 << 20, "a diagnosis: {} MiB", (most_memory() - before) >> 20);
+    transport.close().await;
+}

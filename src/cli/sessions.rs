@@ -1,6 +1,5 @@
 //! Opens the transport over SSH, and names the run for locks and journals.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::transport::ssh::{SshOptions, SshTransport};
 /// A transport to the plan's hosts. Nothing is connected until it is used.
 pub(super) fn open(plan: &Plan) -> Result<Arc<SshTransport>, Failure> {
     let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-    let user = std::fs::metadata("/proc/self").map_or(0, |metadata| metadata.uid());
+    let user = rustix::process::getuid().as_raw();
     let in_ci = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
     let options = SshOptions::usual(runtime_directory.as_deref(), std::env::home_dir().as_deref(), user)
         .keeping(plan.ssh.persist, in_ci);

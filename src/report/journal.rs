@@ -1,5 +1,5 @@
-//! The journal: one file of JSON lines per run, for whoever asks later what happened. It is
-//! written and never read back; the hosts say what is.
+//! The journal: one file of JSON lines per run, for whoever asks later what happened. The
+//! engine never reads it: the hosts say what is. People do (`history`).
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};

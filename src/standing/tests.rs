@@ -173,3 +173,21 @@ fn both_families_are_given_out_and_hosts_without_a_node_get_none() {
     let other_network = survey_nothing(&plan(&["a:control-plane"], "network: {cni: none}")).unwrap();
     assert_eq!(networks(&other_network), pairs(&[]));
 }
+
+#[test]
+fn a_host_cannot_claim_addresses_that_are_not_its_own() {
+    let plan = plan(&["a:control-plane", "b", "c"], "");
+    let claims = |network: &str| {
+        let found = all(&[("a", facts(&[RECORD, (POD_CIDRS_FILE, "10.244.0.0/24\n")])), ("b", facts(&[RECORD, (POD_CIDRS_FILE, network)])), ("c", facts(&[RECORD]))]);
+        survey(&plan, &found)
+    };
+    for network in ["0.0.0.0/0", "192.0.2.0/24", "192.0.2.1/32", "10.0.0.0/8", "::/0", "10.96.0.0/16"] {
+        let refusals = claims(network).unwrap_err();
+        assert!(refusals.iter().any(|refusal| matches!(refusal, Refusal::PodNetworkOutside { .. })), "{network}: {refusals:?}");
+    }
+    for network in ["10.244.0.0/16", "10.244.0.0/25", "10.244.0.7/32"] {
+        let refusals = claims(network).unwrap_err();
+        assert!(refusals.iter().any(|refusal| matches!(refusal, Refusal::PodNetworkTwice { .. })), "{network}: {refusals:?}");
+    }
+    assert!(claims("10.244.9.0/24").is_ok());
+}

@@ -91,3 +91,35 @@ fn problems_are_data_too() {
         }])
     );
 }
+
+#[test]
+fn plan_files_that_are_none_are_refused_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |name: &str, bytes: &[u8]| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        load(&file).unwrap_err().to_string()
+    };
+    assert!(refused("utf8", b"version: \xff\xfe\n").contains("not UTF-8"));
+    assert!(refused("nul", b"version: 1\0\n").contains("has 1 error"));
+    let sparse = directory.path().join("large");
+    std::fs::File::create(&sparse).unwrap().set_len(100 << 20).unwrap();
+    assert!(load(&sparse).unwrap_err().to_string().contains("has 104857600 bytes; at most"));
+    // No size and no end.
+    assert!(load(Path::new("/dev/zero")).unwrap_err().to_string().contains("at most"));
+}
+
+#[test]
+fn deep_and_swollen_documents_are_refused_and_line_ends_do_not_matter() {
+    let (flow, block): (String, String) = ("[".repeat(10_000), "- ".repeat(10_000));
+    let maps: String = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth % 3000))).collect();
+    let scalar = format!("version: {}\n", "x".repeat(3 << 20));
+    for text in [flow.as_str(), &block, &maps, &scalar, &"{a: ".repeat(10_000), &"? ".repeat(10_000), "a: &a [*a]", "a: 1\na: 2"] {
+        let problems = parse(text).unwrap_err();
+        assert!(!problems.is_empty());
+        assert!(report::render(&problems, text, "plan.yaml", false).len() < 16 << 20);
+    }
+    let windows = MINIMAL.replace('\n', "\r\n");
+    assert!(parse(&windows).is_ok());
+    assert!(parse(&format!("\u{feff}{MINIMAL}")).is_ok());
+}

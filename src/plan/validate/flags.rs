@@ -36,8 +36,11 @@ fn check_arguments(
     path: &FieldPath,
     problems: &mut Problems,
 ) {
-    for flag in arguments.keys() {
+    for (flag, values) in arguments {
         let path = path.key(flag);
+        if let Some(wrong) = values.0.iter().find_map(|value| wrong_value(program, value)) {
+            problems.error("flag-syntax", path.clone(), format!("the value holds {wrong}"));
+        }
         let bare = flag.trim_start_matches('-');
         if !is_flag_name(flag) {
             let problem = problems.error("flag-syntax", path, format!("`{flag}` is not the name of a flag"));
@@ -65,6 +68,19 @@ fn check_arguments(
                 .related(field("kubernetes").key("featureGates"), "also given here")
                 .hint("put all of them below `kubernetes.featureGates`");
         }
+    }
+}
+
+/// The kubelet's flags are words of one variable of its unit, which systemd splits at white space,
+/// with rules of its own for quotes and backslashes (systemd.service, "Command lines"): a value would
+/// become other flags.
+fn wrong_value(program: Program, value: &str) -> Option<&'static str> {
+    if value.contains(char::is_control) {
+        Some("a line break or another control character")
+    } else if program == Program::Kubelet && value.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '\\')) {
+        Some("white space, a quote or a backslash, which cannot be told to the kubelet")
+    } else {
+        None
     }
 }
 

@@ -157,3 +157,25 @@ proptest! {
         let _ = facts(&request(), &answer("", &bytes));
     }
 }
+
+#[test]
+fn more_names_for_a_file_take_no_more_memory_than_an_answer() {
+    let mut archive = tar::Builder::new(Vec::new());
+    entry(&mut archive, "etc/kubernetes/big", tar::EntryType::Regular, &vec![b'x'; 2 << 20]);
+    for index in 0..100 {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_mode(0o644);
+        header.set_size(0);
+        archive.append_link(&mut header, format!("etc/kubernetes/{index}"), "etc/kubernetes/big").unwrap();
+    }
+    let told = facts(&request(), &answer("", &archive.into_inner().unwrap()));
+    assert!(matches!(told, Err(ParseError::TooLarge(_))), "200 MiB out of 2");
+}
+
+#[test]
+fn a_million_files_are_refused() {
+    let mut lines = String::from("@listed\n");
+    (0..1_000_000).for_each(|index| lines.push_str(&format!("600 0 0 etc/kubernetes/{index}\n")));
+    assert!(matches!(facts(&request(), &answer(&lines, b"")), Err(ParseError::TooLarge(_))));
+}

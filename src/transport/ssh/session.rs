@@ -297,3 +297,28 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_without_an_end_takes_no_memory() {
+        let endless = tokio::io::repeat(b'x').take(200 << 20);
+        let mut output = tokio::io::BufReader::new(endless.chain(&b"\n@done 1\nlast"[..]));
+        let mut line = Vec::new();
+        let mut seen = Vec::new();
+        while next_line(&mut output, &mut line).await.unwrap() {
+            assert!(line.capacity() <= 2 * LONGEST_LINE);
+            seen.push(String::from_utf8(line.clone()).unwrap());
+        }
+        assert_eq!(seen[0].len(), LONGEST_LINE);
+        assert_eq!(seen[1..], ["@done 1", "last"]);
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_endless_complaints_is_kept() {
+        let said = tail(tokio::io::repeat(b'x').take(200 << 20).chain(&b"\nthe end\x1b[2J\n"[..])).await;
+        assert!(said.ends_with("the end\u{fffd}[2J") && said.len() < 128 << 10, "{}", said.len());
+    }
+}

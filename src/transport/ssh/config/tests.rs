@@ -114,3 +114,41 @@ fn every_usual_error_has_a_hint() {
     }
     assert_eq!(hint("something else"), None);
 }
+
+#[test]
+fn no_value_of_the_plan_becomes_an_option() {
+    let evil = [
+        "x\nProxyCommand touch /tmp/x", "x\" \nProxyCommand id", "x ProxyCommand=id", "-oProxyCommand=id", "x\rProxyCommand id", "x\\", "x\\\" y", "x' y",
+        "x # y", "${HOME}/x", "$(id)", "`id`", "x;id", "x|id", "*", "!x", "x,y", "%d", "x\u{0}y", "x=y", "x\u{2028}ProxyCommand id", "",
+    ];
+    let mut accepted = 0;
+    for (field, value) in ["address", "user", "identityFile", "jumpHosts", "knownHosts", "configFile", "hostKey"].into_iter().flat_map(|field| evil.map(|value| (field, value))) {
+        let mut ssh = Ssh::default();
+        let path = Some(format!("/keys/{value}").into());
+        let own = match field {
+            "address" => serde_json::json!({ "address": value }),
+            "user" => serde_json::json!({ "user": value }),
+            "hostKey" => serde_json::json!({ "hostKey": value }),
+            "jumpHosts" => serde_json::json!({ "jumpHosts": [value] }),
+            "identityFile" => { ssh.identity_file = path; serde_json::json!({}) }
+            "knownHosts" => { ssh.known_hosts_file = path; serde_json::json!({}) }
+            _ => { ssh.config_file = path; serde_json::json!({}) }
+        };
+        let Ok(found) = destination(&ssh, &host(own), &UserConfig::default()) else { continue };
+        accepted += 1;
+        let words = found.config.lines().map(|line| line.split(' ').next().unwrap());
+        let stray: Vec<_> = words.filter(|word| matches!(*word, "ProxyCommand" | "LocalCommand" | "Match" | "KnownHostsCommand")).collect();
+        assert!(stray.is_empty(), "{field} = {value:?}: {}", found.config);
+        // ssh itself reads it as it was meant.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), found.config.replace(PINNED_PLACE, "/dev/null")).unwrap();
+        let Ok(output) = std::process::Command::new("ssh").arg("-G").arg("-F").arg(file.path()).args(["--", &found.name]).output() else { continue };
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(!told.contains("proxycommand") && !told.contains("localcommand yes"), "{field} = {value:?}: {told}");
+        if field == "identityFile" && output.status.success() {
+            let expected = format!("identityfile /keys/{}\n", value.replace('%', "%%"));
+            assert!(told.contains(&expected), "{field} = {value:?}: {told}");
+        }
+    }
+    assert!(accepted > 5, "{accepted}");
+}

@@ -1,0 +1,6 @@
+//! Fuzzes the reader of answers of hosts; the body is shared with the test command.
+#![no_main]
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::probe(data));
