@@ -12,6 +12,7 @@ mod slipway;
 mod snapshot;
 
 mod cut_off;
+mod grow;
 mod highly_available;
 mod own_etcd;
 mod refusals;
