@@ -9,10 +9,12 @@ use crate::names::HostName;
 use crate::phase::Phase;
 
 mod apply;
+mod certs;
 mod check;
 mod diff;
 mod graph;
 mod kubeconfig;
+mod node;
 mod render;
 mod reset;
 mod running;
@@ -45,6 +47,10 @@ enum Command {
     Graph(graph::Arguments),
     /// Show hosts, versions, component health, etcd members and certificate expiry
     Status(status::Arguments),
+    /// List, cordon, drain and uncordon Nodes
+    Node(node::Arguments),
+    /// List and renew certificates
+    Certs(certs::Arguments),
     /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
     Token(token::Arguments),
     /// Write or merge an admin kubeconfig
@@ -102,6 +108,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
+        Command::Node(arguments) => runtime.block_on(node::run(&arguments)),
+        Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),
         Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {

@@ -9,11 +9,13 @@ use crate::graph::Gate;
 
 pub mod compare;
 pub mod departure;
+pub mod drain;
 pub mod etcd;
 pub mod joining;
 pub mod live;
 pub mod marks;
 pub mod quorum;
+pub mod served;
 pub mod tokens;
 pub mod wire;
 

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod cluster;
 pub mod desired;
 pub mod diff;
+pub mod eviction;
 pub mod execute;
 pub mod facts;
 pub mod failure;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -23,10 +24,12 @@ use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
 use crate::plan::{Host, Plan};
 use crate::preflight::{self, Finding, Severity};
+use crate::report::visible::visible;
 use crate::release::Release;
 use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
+use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
 use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
 
@@ -51,7 +54,8 @@ impl<C> Planned<C> {
     #[must_use]
     pub fn warnings(&self) -> String {
         let findings = self.warnings.iter().map(|warning| format!("{warning}\n"));
-        findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect()
+        let text: String = findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect();
+        visible(&text)
     }
 }
 
@@ -62,6 +66,8 @@ pub struct Options<'a> {
     pub hosts: &'a [HostName],
     /// Only these phases; an empty list means all.
     pub phases: &'a [Phase],
+    /// Leaf certificates to be made anew although they are good.
+    pub renew: &'a Requested,
     /// Hold the hosts' locks, as this operator and run.
     pub lock: Option<String>,
     /// The time.
@@ -114,7 +120,7 @@ pub async fn plan<T: Transport, C: Cluster>(
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
     let local = read_local_files(&plan, &systems)?;
-    let material = material(&plan, &facts, &standing, &local, transport, options.now).await?;
+    let material = material(&plan, &facts, &standing, &local, transport, &options).await?;
     let cluster = reach(Access {
         plan: Arc::clone(&plan),
         api: material.api.clone(),
@@ -170,12 +176,40 @@ pub async fn probe<T: Transport>(plan: &Plan, transport: &T, lock: Option<String
     (facts, absent)
 }
 
+/// How often, and how long after one another, locks are asked for that a run lost which began at
+/// the same moment: as long as that one may take to hear from a host that is away.
+const CONTEST: (usize, Duration) = (30, Duration::from_millis(500));
+
 /// Looks at every host. One whose lock is taken ends the run.
+///
+/// Two runs that begin at the same moment may each get some of the locks. Then the one with the
+/// first host's lock waits for the others, and the other gives its own up: exactly one goes on.
 ///
 /// # Errors
 /// Another run holds a host's lock.
 pub async fn probe_all<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>) -> Result<Probed, Failure> {
-    let (facts, absent) = probe(plan, transport, lock, |_| true).await;
+    contend(plan, transport, lock, CONTEST).await
+}
+
+async fn contend<T: Transport>(
+    plan: &Plan,
+    transport: &T,
+    lock: Option<String>,
+    (times, pause): (usize, Duration),
+) -> Result<Probed, Failure> {
+    let (mut facts, mut absent) = probe(plan, transport, lock.clone(), |_| true).await;
+    for _ in 0..times {
+        let taken = |host: &HostName| matches!(absent.get(host), Some(TransportError::Locked { .. }));
+        let first = plan.hosts.iter().find(|host| facts.contains_key(&host.name) || taken(&host.name));
+        if first.is_none_or(|host| taken(&host.name)) || !plan.hosts.iter().any(|host| taken(&host.name)) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        let (answered, refused) = probe(plan, transport, lock.clone(), |host| taken(&host.name)).await;
+        absent.retain(|host, error| !matches!(error, TransportError::Locked { .. }) || refused.contains_key(host));
+        absent.extend(refused);
+        facts.extend(answered);
+    }
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -210,6 +244,8 @@ fn tolerate(
     }
     let keeper = plan.hosts.iter().any(|host| absent.contains_key(&host.name) && On::Keepers.includes(plan, host));
     failure = match stage {
+        // They were reached, so the hint would lead astray.
+        _ if answers => failure.hint("nothing was changed; run the same command again when the host is ready"),
         Stage::Fresh if keeper => failure.hint(
             "nothing was changed: a host that may already hold the cluster's CA or etcd data was not seen, and slipway never makes a second CA",
         ),
@@ -244,13 +280,14 @@ async fn material<T: Transport>(
     standing: &Standing,
     local: &LocalFiles,
     transport: &T,
-    now: Timestamp,
+    options: &Options<'_>,
 ) -> Result<Material, Failure> {
+    let Options { renew: requested, now, .. } = *options;
     let version = plan.kubernetes.version;
     let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
     let survey = authorities::survey(plan, facts, standing.stage).map_err(problems)?;
     let mut keys = BTreeMap::new();
-    for wanted in authorities::needed_keys(plan, version, facts, &survey, now).map_err(problems)? {
+    for wanted in authorities::needed_keys(plan, version, facts, &survey, requested, now).map_err(problems)? {
         let mut found = transport
             .fetch(&wanted.host, std::slice::from_ref(&wanted.path))
             .await
@@ -260,7 +297,7 @@ async fn material<T: Transport>(
         }
     }
     let external_etcd = local.external_etcd.as_ref();
-    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, now }).map_err(problems)
+    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, requested, now }).map_err(problems)
 }
 
 /// How things stand with what a living etcd says about its members.
@@ -382,3 +419,6 @@ pub fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String
     }
     failure.hint("nothing was changed")
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,14 @@ pub enum Refusal {
         /// Which host.
         host: HostName,
     },
+    /// A host claims a network that is none of the cluster's pods'.
+    #[error("host {host} holds the pod network {network}, which is not within `network.podCidrs`")]
+    PodNetworkOutside {
+        /// Which host.
+        host: HostName,
+        /// What it claims.
+        network: IpNet,
+    },
     /// Two hosts noted the same pod network.
     #[error("hosts {first} and {second} both hold the pod network {network}")]
     PodNetworkTwice {
@@ -133,6 +141,10 @@ impl Refusal {
             }
             Self::PodNetworkFull { .. } => "make `network.podCidrs` larger or `network.nodeMaskV4` longer",
             Self::PodNetworkTwice { .. } => "set `podCidrs` of one of the hosts",
+            Self::PodNetworkOutside { .. } => {
+                "if `network.podCidrs` was changed, change it back: a cluster keeps its pod networks; else look at who wrote \
+                 /var/lib/slipway/pod-cidrs on that host"
+            }
         }
     }
 }
@@ -223,19 +235,25 @@ fn pod_cidrs(
         let noted = facts
             .get(&host.name)
             .and_then(|facts| facts.state.text(&RemotePath::fixed(POD_CIDRS_FILE)))
-            .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<IpNet>>());
+            .map(|text| text.lines().filter_map(|line| line.parse().ok()).take(2).collect::<Vec<IpNet>>());
+        // The routes of all other hosts are made of this: what a host says of itself must not reach further
+        // than the pods.
+        if let Some(network) = noted.iter().flatten().find(|noted| !plan.network.pod_cidrs.iter().any(|pods| pods.contains(*noted))) {
+            refusals.push(Refusal::PodNetworkOutside { host: host.name.clone(), network: *network });
+        }
         let networks = if host.pod_cidrs.is_empty() { noted.unwrap_or_default() } else { host.pod_cidrs.clone() };
         if !networks.is_empty() {
             given.insert(host.name.clone(), networks);
         }
     }
-    let mut holders: BTreeMap<IpNet, HostName> = BTreeMap::new();
+    let mut seen: Vec<(&HostName, IpNet)> = Vec::new();
     for (host, network) in given.iter().flat_map(|(host, networks)| networks.iter().map(move |network| (host, network))) {
-        if let Some(first) = holders.insert(*network, host.clone()) {
-            refusals.push(Refusal::PodNetworkTwice { first, second: host.clone(), network: *network });
+        if let Some((first, _)) = seen.iter().find(|(first, other)| *first != host && overlap(other, network)) {
+            refusals.push(Refusal::PodNetworkTwice { first: (*first).clone(), second: host.clone(), network: *network });
         }
+        seen.push((host, *network));
     }
-    let mut taken: BTreeSet<IpNet> = holders.into_keys().collect();
+    let mut taken: BTreeSet<IpNet> = seen.into_iter().map(|(_, network)| network).collect();
     for host in plan.nodes() {
         if given.contains_key(&host.name) {
             continue;

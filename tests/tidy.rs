@@ -145,6 +145,7 @@ const PURE: &[&str] = &[
     "joining.rs",
     "standing.rs",
     "standing/",
+    "eviction.rs",
     "upgrade.rs",
     "teardown.rs",
     "release.rs",

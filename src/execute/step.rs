@@ -197,7 +197,8 @@ fn cluster_failure(step: &Step, change: String, error: ClusterError) -> Box<Step
 
 /// What usually helps. Statuses are those of POSIX `sh` and of coreutils' `timeout`.
 fn hint(status: i32, stderr: &str) -> Option<String> {
-    let text = if stderr.contains("No space left on device") {
+    // The second is what tar says.
+    let text = if ["No space left on device", "Wrote only "].iter().any(|said| stderr.contains(said)) {
         "free some space on the host, then run the same command again"
     } else if stderr.contains("Read-only file system") {
         "the host's file system is read-only; look at its kernel log"
@@ -233,6 +234,14 @@ pub(super) fn quorum_failure(step: &StepId, holder: &HostName) -> StepFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_whatever_met_it() {
+        let free_some = Some("free some space on the host, then run the same command again".to_owned());
+        assert_eq!(hint(74, "tar: payload-0: Wrote only 4608 of 10240 bytes\ntar: Exiting with failure status"), free_some);
+        assert_eq!(hint(1, "install: error writing '/etc/x': No space left on device"), free_some);
+        assert_eq!(hint(1, "slipway: something else"), None);
+    }
 
     #[test]
     fn a_cluster_that_does_not_answer_ends_in_time() {

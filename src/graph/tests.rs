@@ -158,6 +158,47 @@ fn a_living_cluster_changes_carriers_one_by_one_then_workers_in_a_window() {
 }
 
 #[test]
+fn a_carrier_that_is_down_already_is_mended_before_the_others_are_touched() {
+    let changed = |path: &RemotePath, reason| Change { reason, ..file(path.as_str()) };
+    let unit = |name: &str, reason| {
+        let stamp = crate::names::Digest::of("");
+        Change { artifact: Artifact::Unit { name: name.into(), inputs: Vec::new(), stamp, check: None }, reason, before: None }
+    };
+    let content = Reason::Content { found: None, drift: false };
+    let stopped = Reason::Stopped { found: "failed".into() };
+    let (etcd, api_server) = (crate::paths::etcd_manifest(), crate::paths::api_server_manifest());
+    let rows = [
+        ("control-plane", changed(&api_server, Reason::Missing), "cp-3 → cp-1 → cp-2"),
+        ("etcd", changed(&etcd, Reason::Missing), "cp-3 → cp-1 → cp-2"),
+        ("kubelet", unit("kubelet.service", stopped), "cp-3 → cp-1 → cp-2"),
+        ("kubelet", unit("kubelet.service", Reason::Missing), "cp-3 → cp-1 → cp-2"),
+        // Another restart is not an outage, nor is a file of any other kind.
+        ("kubelet", unit("kubelet.service", Reason::Inputs { changed: Vec::new() }), "cp-1 → cp-2 → cp-3"),
+        ("control-plane", changed(&api_server, content.clone()), "cp-1 → cp-2 → cp-3"),
+        ("control-plane", changed(&api_server, Reason::Resumed), "cp-1 → cp-2 → cp-3"),
+        ("certificates", file("/etc/kubernetes/pki/apiserver.crt"), "cp-1 → cp-2 → cp-3"),
+    ];
+    for (phase, change, order) in rows {
+        let mut steps: Vec<Step> = full(&plan(3, 0, 0)).into_iter().filter(|step| step.id.phase == Phase::Certificates).collect();
+        let broken = id(&format!("{phase}@cp-3"));
+        steps.retain(|step| step.id != broken);
+        steps.push(Step { changes: vec![change.clone()], ..Step::empty(broken) });
+        let graph = build(&plan(3, 0, 0), Stage::Living, steps);
+        assert_eq!(graph.order_text().unwrap(), order, "{change:?}");
+    }
+
+    // An upgrade still takes etcd of its own before any API server, a broken one too.
+    let plan = plan(2, 3, 0);
+    let mut steps = full(&plan);
+    for (step, path) in [("etcd@etcd-2", &etcd), ("control-plane@cp-2", &api_server)] {
+        let step = steps.iter_mut().find(|found| found.id == id(step)).unwrap();
+        step.changes = vec![changed(path, Reason::Missing)];
+    }
+    let graph = build(&plan, Stage::Living, steps);
+    assert_eq!(graph.order_text().unwrap(), "etcd-2 → etcd-1 → etcd-3 → cp-2 → cp-1");
+}
+
+#[test]
 fn workers_that_join_a_living_cluster_do_not_wait_for_each_other() {
     let plan = plan(1, 0, 3);
     let mut steps = Vec::new();

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openssh::{ForwardType, Socket};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -33,11 +33,14 @@ pub use config::{ConfigError, UserConfig};
 use lock::Lock;
 use payload::{Cargo, SendError};
 use remote::{Remote, refusal};
-use session::{Connection, Process, last_lines, read_answer, send_script, tail};
+use session::{Connection, Process, last_lines, next_line, read_answer, send_script, tail};
 
 /// How long a probe or a fetch may take, besides making the connection. A host that waits for a
 /// step of an earlier run takes 30 seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(150);
+
+/// How many lines a diagnosis has at most, each of bounded length.
+const MOST_DIAGNOSIS_LINES: usize = 2000;
 
 /// How the transport works on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,9 +234,10 @@ impl SshTransport {
 
         let mut current = None;
         let mut begun = false;
-        let mut lines = BufReader::new(output).split(b'\n');
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
         // What the script prints is of a host: lines that are none of ours are skipped.
-        while let Ok(Some(line)) = lines.next_segment().await {
+        while let Ok(true) = next_line(&mut output, &mut line).await {
             let line = String::from_utf8_lossy(&line);
             begun = begun || line == probe::BEGIN;
             let index = |mark: &str| line.strip_prefix(mark).and_then(|number| number.parse::<usize>().ok());
@@ -347,7 +351,7 @@ impl Transport for SshTransport {
         let text = String::from_utf8_lossy(answer.expose());
         let begin = text.find(&format!("{}\n", probe::BEGIN)).map_or(0, |place| place + probe::BEGIN.len() + 1);
         let end = text.rfind(probe::END).unwrap_or(text.len());
-        Ok(last_lines(text.get(begin..end).unwrap_or_default(), usize::MAX))
+        Ok(last_lines(text.get(begin..end).unwrap_or_default(), MOST_DIAGNOSIS_LINES))
     }
 
     fn round_trips(&self, host: &HostName) -> usize {

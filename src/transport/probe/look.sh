@@ -92,7 +92,8 @@ look_system() {
     lines "$ROOT/proc/net/if_inet6"
   fi
   section free
-  df -P -k "$ROOT/var/lib" "$ROOT/etc" "$ROOT/run" 2>/dev/null
+  # The last may be missing: then there is no row for it.
+  df -P -k "$ROOT/var/lib" "$ROOT/etc" "$ROOT/run" "$ROOT/usr/local/bin" 2>/dev/null
 }
 
 look_commands() {
