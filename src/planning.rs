@@ -127,7 +127,7 @@ pub async fn plan<T: Transport, C: Cluster>(
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.hosts)?;
     upgrade::check(&plan, &facts, standing.stage).map_err(|refusals| refused(&refusals, upgrade::UpgradeRefusal::hint))?;
-    let warnings = check(&plan, &facts, standing.stage, options.now)?;
+    let mut warnings = check(&plan, &facts, standing.stage, options.now)?;
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
     let local = match options.local {
@@ -142,7 +142,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         absent: absent.keys().cloned().collect(),
     });
 
-    let standing = with_members(standing, &plan, &facts, &cluster, options.hosts).await?;
+    let standing = with_members(standing, &plan, &facts, &cluster, options.hosts, &mut warnings).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
@@ -321,12 +321,22 @@ async fn with_members<C: Cluster>(
     facts: &BTreeMap<HostName, Facts>,
     cluster: &C,
     chosen: &[HostName],
+    warnings: &mut Vec<Finding>,
 ) -> Result<Standing, Failure> {
     if standing.stage == Stage::Fresh || plan.etcd.external.is_some() {
         return Ok(standing);
     }
     let members = cluster.members().await;
     let members = members.as_deref().map_err(ToString::to_string);
+    if let Ok(members) = members {
+        warnings.extend(standing::strangers(plan, members).into_iter().map(|stranger| Finding {
+            host: None,
+            check: "etcd-stranger",
+            severity: Severity::Warning,
+            message: format!("etcd has a member on no host of the plan: {stranger}; it counts for the quorum"),
+            hint: "put its host back into the plan and take it out with `slipway reset PLAN --host NAME` (with `--gone` if it is lost)".into(),
+        }));
+    }
     standing.with_members(plan, facts, members, chosen).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))
 }
 

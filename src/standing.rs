@@ -14,7 +14,7 @@ use crate::plan::{Cni, Host, Plan, url};
 
 mod membership;
 
-pub use membership::Join;
+pub use membership::{Join, strangers};
 
 const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 /// The API server's static pod.

@@ -106,6 +106,9 @@ pub struct Request<'a> {
     pub foreign: bool,
     /// Hosts do not leave a cluster that lives on: it may be out of reach for good.
     pub force: bool,
+    /// Chosen hosts that do not answer, or came back empty, do not come back to the cluster: they
+    /// leave it untouched.
+    pub gone: bool,
 }
 
 impl<'a> Request<'a> {
@@ -115,6 +118,13 @@ impl<'a> Request<'a> {
             let facts = self.facts.get(&host.name)?;
             Some((host, facts, origin(facts))).filter(|(_, _, origin)| *origin != Origin::Untouched)
         })
+    }
+
+    /// Chosen hosts that leave without being touched.
+    fn gone_hosts(self) -> impl Iterator<Item = &'a Host> {
+        let touched: BTreeSet<&HostName> = self.hosts().map(|(host, ..)| &host.name).collect();
+        let chosen = move |host: &&Host| self.gone && self.chosen.contains(&host.name) && !touched.contains(&host.name);
+        self.plan.hosts.iter().filter(chosen)
     }
 
     fn others(self) -> impl Iterator<Item = &'a Host> {
@@ -136,7 +146,7 @@ impl<'a> Request<'a> {
     /// Whether hosts have to leave a cluster that lives on.
     #[must_use]
     pub fn leaves(self) -> bool {
-        !self.force && self.lives_on() && self.hosts().next().is_some()
+        !self.force && self.lives_on() && (self.hosts().next().is_some() || self.gone_hosts().next().is_some())
     }
 
     /// The plan without the hosts that leave and those that did not answer: through whose hosts
@@ -166,14 +176,18 @@ pub fn graph(request: Request<'_>) -> Result<StepGraph, Vec<Refusal>> {
         let changes = host_changes(request.plan, host, &facts.state, &origin);
         steps.push(Step { changes, ..Step::empty(id(Phase::Reset)) });
         if leaves {
-            let changes = departures(request.plan, host);
-            if request.plan.has_etcd(host) {
-                // One member at a time: each removal needs the quorum the one before has left.
-                edges.extend(last_member.replace(id(Phase::Leave)).map(|earlier| (earlier, id(Phase::Leave))));
-            }
-            steps.push(Step { changes, ..Step::empty(id(Phase::Leave)) });
             edges.push((id(Phase::Leave), id(Phase::Reset)));
         }
+    }
+    // Those that are gone first: what is left is then as healthy as it can be.
+    let leaving = request.gone_hosts().chain(request.hosts().map(|(host, ..)| host)).filter(|_| leaves);
+    for host in leaving {
+        let leave = StepId { phase: Phase::Leave, target: Target::Host(host.name.clone()) };
+        if request.plan.has_etcd(host) {
+            // One member at a time: each removal needs the quorum the one before has left.
+            edges.extend(last_member.replace(leave.clone()).map(|earlier| (earlier, leave.clone())));
+        }
+        steps.push(Step { changes: departures(request.plan, host), ..Step::empty(leave) });
     }
     let stage = if leaves { Stage::Living } else { Stage::Fresh };
     let graph: Result<StepGraph, GraphError> = StepGraph::assemble(stage, BTreeSet::new(), steps, edges);
@@ -193,7 +207,8 @@ fn refusals(request: Request<'_>) -> Vec<Refusal> {
         return refusals;
     }
     let names = |wanted: &dyn Fn(&Host) -> bool| -> Vec<&str> {
-        request.hosts().filter(|(host, ..)| wanted(host)).map(|(host, ..)| host.name.as_str()).collect()
+        let hosts = request.hosts().map(|(host, ..)| host).chain(request.gone_hosts());
+        hosts.filter(|host| wanted(host)).map(|host| host.name.as_str()).collect()
     };
     let members = names(&|host| plan.has_etcd(host));
     if !members.is_empty() {

@@ -45,6 +45,9 @@ pub(super) struct Arguments {
     /// Do not tell the cluster: the hosts' etcd members and Nodes stay behind in it
     #[arg(long)]
     force: bool,
+    /// Chosen hosts that do not answer, or are empty, are gone for good: only take them out of the cluster
+    #[arg(long, requires = "hosts", conflicts_with = "force")]
+    gone: bool,
     /// How events and results are written
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -77,7 +80,7 @@ async fn work(
     let plan = &loaded.plan;
     let lock = Some(format!("slipway reset of {}, since {now}", sessions::operator()));
     let (facts, absent) = planning::probe_all(plan, transport.as_ref(), lock).await?;
-    let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force };
+    let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force, gone: arguments.gone };
     let graph = teardown::graph(request).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     for error in absent.values() {
         eprintln!("warning: {}", visible(&error.to_string()));
@@ -104,6 +107,9 @@ async fn work(
         }
     }
     running::verdict(&report)?;
+    if arguments.gone && request.lives_on() {
+        return Ok(());
+    }
     unreached(chosen, &absent)
 }
 
@@ -172,6 +178,10 @@ fn what_is_lost(request: Request<'_>, graph: &StepGraph) -> String {
         text.push_str("  - the cluster's CA and every key and certificate signed by it\n");
     }
     text.push_str("  - all pods, their logs, and all local volumes below /var/lib/kubelet\n");
+    let untouched = |host: &&HostName| !graph.steps().any(|step| step.id.phase == Phase::Reset && step.id.target == Target::Host((*host).clone()));
+    for host in hosts.iter().filter(untouched) {
+        let _ = writeln!(text, "  - {host} is not touched; if it still runs, it has to be reset before it may come back");
+    }
     for host in &hosts {
         let Some(facts) = request.facts.get(host) else { continue };
         if let Origin::Foreign(traces) = teardown::origin(facts) {

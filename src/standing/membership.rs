@@ -213,6 +213,19 @@ impl Standing {
     }
 }
 
+/// Members on no host of the plan, by their names or, if they never started, their peer URLs. They
+/// count for the quorum, and nobody can see how they are.
+#[must_use]
+pub fn strangers(plan: &Plan, members: &[Member]) -> Vec<String> {
+    let known: Vec<MemberId> = plan.etcd_hosts().filter_map(|host| member_of(host, members)).map(|member| member.id).collect();
+    let strangers = members.iter().filter(|member| !known.contains(&member.id));
+    let text = |member: &Member| match member.name.as_str() {
+        "" => member.peer_urls.join(", "),
+        name => format!("{name} ({})", member.peer_urls.join(", ")),
+    };
+    strangers.map(text).collect()
+}
+
 /// The member of a host: the one with its URL, else one with its name (the host's address changed).
 fn member_of<'a>(host: &Host, members: &'a [Member]) -> Option<&'a Member> {
     let url = peer_url(host);

@@ -63,6 +63,7 @@ fn plan_of(words: &[(&str, &str)], chosen: &[&str], flags: &str) -> Vec<String> 
         chosen: &chosen,
         foreign: flags.contains("foreign"),
         force: flags.contains("force"),
+        gone: flags.contains("gone"),
     };
     let graph = match graph(request) {
         Ok(graph) => graph,
@@ -221,6 +222,21 @@ fn a_host_leaves_a_cluster_that_lives_on_before_it_is_touched() {
 }
 
 #[test]
+fn a_host_that_is_gone_leaves_untouched() {
+    let lost = [("cp-1", "member"), ("cp-2", "member"), ("cp-3", "-"), ("w-1", "-")];
+    assert_eq!(plan_of(&lost, &["cp-3", "w-1"], "gone"), ["leave@cp-3", "leave@w-1"]);
+    assert_eq!(plan_of(&lost, &["cp-3", "w-1"], ""), [""; 0]);
+    // One that came back empty is as good as gone; members leave one after another.
+    let empty = [("cp-1", "member"), ("cp-2", "member"), ("cp-3", "member"), ("cp-4", "empty"), ("cp-5", "-")];
+    let expected = ["leave@cp-4", "leave@cp-5 after leave@cp-4"];
+    assert_eq!(plan_of(&empty, &["cp-4", "cp-5"], "gone"), expected);
+    // What is left must be enough all the same.
+    let dark = [("cp-1", "member"), ("cp-2", "-"), ("cp-3", "-")];
+    let refused = "without cp-3 etcd would lose its quorum: 1 of the 2 members that are left can be reached, 2 are needed";
+    assert_eq!(plan_of(&dark, &["cp-3"], "gone"), [refused]);
+}
+
+#[test]
 fn a_member_and_a_node_are_told_by_what_does_not_change() {
     let plan = plan(1, 1, 1);
     let texts = |name: &str| -> Vec<String> {
@@ -267,7 +283,7 @@ fn those_who_stay_are_asked_and_only_if_they_answered() {
     let plan = plan(3, 0, 0);
     let facts = hosts(&[("cp-1", "member"), ("cp-2", "member")]);
     let chosen = [host("cp-1")].into();
-    let request = Request { plan: &plan, facts: &facts, chosen: &chosen, foreign: false, force: false };
+    let request = Request { plan: &plan, facts: &facts, chosen: &chosen, foreign: false, force: false, gone: false };
     let names: Vec<String> = request.survivors().hosts.iter().map(|host| host.name.to_string()).collect();
     assert_eq!(names, ["cp-2"]);
 }

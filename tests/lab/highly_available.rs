@@ -43,7 +43,7 @@ systemctl daemon-reload
 systemctl -q enable kubelet";
 
 /// Names of the members that have started.
-fn etcd_members(cluster: &Cluster, host: &str) -> Vec<String> {
+pub fn etcd_members(cluster: &Cluster, host: &str) -> Vec<String> {
     let pod = format!("etcd-{host}");
     let mut arguments = vec!["--namespace", "kube-system", "exec", &pod, "--"];
     arguments.extend(ETCDCTL.split_whitespace());
@@ -56,7 +56,7 @@ fn etcd_members(cluster: &Cluster, host: &str) -> Vec<String> {
 }
 
 /// Every member, asked by one of them, is healthy.
-fn etcd_is_healthy(cluster: &Cluster, host: &str) {
+pub fn etcd_is_healthy(cluster: &Cluster, host: &str) {
     let pod = format!("etcd-{host}");
     let mut arguments = vec!["--namespace", "kube-system", "exec", &pod, "--"];
     arguments.extend(ETCDCTL.split_whitespace());

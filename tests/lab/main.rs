@@ -15,6 +15,7 @@ mod certificates;
 mod cut_off;
 mod faults;
 mod faults_living;
+mod grow;
 mod highly_available;
 mod own_etcd;
 mod refusals;

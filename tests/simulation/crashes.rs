@@ -39,7 +39,7 @@ impl Operation {
                 let all = plan.hosts.iter().map(|host| host.name.clone());
                 let chosen: BTreeSet<_> =
                     if hosts.is_empty() { all.collect() } else { hosts.iter().map(|name| host(name)).collect() };
-                let request = Request { plan, facts: &facts, chosen: &chosen, foreign: false, force: false };
+                let request = Request { plan, facts: &facts, chosen: &chosen, foreign: false, force: false, gone: false };
                 let graph = teardown::graph(request).unwrap_or_else(|refusals| panic!("{refusals:?}"));
                 (graph, simulation.cluster(Arc::new(request.survivors())))
             }

@@ -133,6 +133,9 @@ fn hosts_of_a_later_run_are_not_counted_on() {
 fn members_on_no_host_of_the_plan_belong_to_the_list() {
     let standing = stand("ab", &["a+", "b-"], &["a", "z", "y!"], &[]).unwrap();
     assert_eq!(started_with(&standing, "b"), "a=1,b=2,member-19=25,z=26 existing");
+    let list = members(&["a", "b", "z", "y!"]);
+    assert_eq!(crate::standing::strangers(&plan("ab"), &list), ["z (https://192.0.2.26:2380)", "https://192.0.2.25:2380"]);
+    assert!(crate::standing::strangers(&plan("ab"), &list[..2]).is_empty());
 }
 
 #[test]
