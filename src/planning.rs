@@ -28,6 +28,7 @@ use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
+use crate::trust::rotation::Aims;
 use crate::{bootstrap_token, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
@@ -66,6 +67,8 @@ pub struct Options<'a> {
     pub lock: Option<String>,
     /// The time.
     pub now: Timestamp,
+    /// Where CAs that are being replaced are brought; those not named stay in their state.
+    pub rotation: Aims,
 }
 
 /// What is needed to reach the cluster's own interfaces.
@@ -114,7 +117,7 @@ pub async fn plan<T: Transport, C: Cluster>(
 
     let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
     let local = read_local_files(&plan, &systems)?;
-    let material = material(&plan, &facts, &standing, &local, transport, options.now).await?;
+    let material = material(&plan, &facts, &standing, &local, transport, &options).await?;
     let cluster = reach(Access {
         plan: Arc::clone(&plan),
         api: material.api.clone(),
@@ -243,11 +246,11 @@ async fn material<T: Transport>(
     standing: &Standing,
     local: &LocalFiles,
     transport: &T,
-    now: Timestamp,
+    options: &Options<'_>,
 ) -> Result<Material, Failure> {
-    let version = plan.kubernetes.version;
+    let (version, now) = (plan.kubernetes.version, options.now);
     let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
-    let survey = authorities::survey(plan, facts, standing.stage).map_err(problems)?;
+    let survey = authorities::survey_towards(plan, facts, standing.stage, &options.rotation).map_err(problems)?;
     let mut keys = BTreeMap::new();
     for wanted in authorities::needed_keys(plan, version, facts, &survey, now).map_err(problems)? {
         let mut found = transport

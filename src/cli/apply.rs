@@ -15,6 +15,7 @@ use crate::report::difference::Difference;
 use crate::report::Report;
 use crate::transport::ssh::SshTransport;
 use crate::transport::Transport as _;
+use crate::trust::rotation::Aims;
 
 /// What can be asked of `apply`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, lock, now };
+    let options = Options { hosts, phases, lock, now, rotation: Aims::new() };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if arguments.output == Output::Text {
         eprint!("{}", planned.warnings());

@@ -10,6 +10,7 @@ use crate::failure::{Failure, Kind};
 use crate::planning::{self, Options};
 use crate::report::difference::{Difference, Look};
 use crate::transport::Transport as _;
+use crate::trust::rotation::Aims;
 
 /// What can be asked of `diff`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
     let transport = sessions::open(&loaded.plan)?;
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, lock: None, now: Timestamp::now() };
+    let options = Options { hosts, phases, lock: None, now: Timestamp::now(), rotation: Aims::new() };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
     transport.close().await;
     let planned = planned?;

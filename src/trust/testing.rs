@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::authorities::{self, KeyRequest};
 use super::problem::TrustProblem;
 use super::refresh::{ExternalEtcdFiles, HostMaterial, Material, TrustInputs, plan_material};
+use super::rotation::Aims;
 use super::specification::{ClusterPair, keys_without_content};
 use crate::artifact::Secret;
 use crate::facts::{Facts, FoundFile, FoundKind, State};
@@ -65,6 +66,7 @@ pub fn plan(kind: &str) -> Plan {
 }
 
 /// Hosts in memory.
+#[derive(Clone)]
 pub struct Hosts {
     pub plan: Plan,
     pub facts: BTreeMap<HostName, Facts>,
@@ -89,8 +91,13 @@ impl Hosts {
 
     /// Everything a run does up to the first change.
     pub fn run(&self, stage: Stage, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
+        self.run_towards(stage, &Aims::new(), now)
+    }
+
+    /// The same, while pairs are being replaced.
+    pub fn run_towards(&self, stage: Stage, aims: &Aims, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
         let version = self.plan.kubernetes.version;
-        let survey = authorities::survey(&self.plan, &self.facts, stage)?;
+        let survey = authorities::survey_towards(&self.plan, &self.facts, stage, aims)?;
         let requests = authorities::needed_keys(&self.plan, version, &self.facts, &survey, now)?;
         let external = ExternalEtcdFiles { ca: "ca".into(), certificate: "crt".into(), key: Secret::new("key") };
         plan_material(TrustInputs {
