@@ -9,6 +9,7 @@ use crate::names::HostName;
 use crate::phase::Phase;
 
 mod apply;
+mod certs;
 mod check;
 mod diff;
 mod graph;
@@ -39,6 +40,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make the hosts and the cluster what the plan file says
     Apply(apply::Arguments),
+    /// Replace CAs and the service-account key
+    Certs(certs::Arguments),
     /// Take hosts back to what they were before slipway
     Reset(reset::Arguments),
     /// Draw the graph of steps
@@ -99,6 +102,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Render(arguments) => render::run(&arguments),
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
+        Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),

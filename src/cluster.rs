@@ -14,6 +14,7 @@ pub mod live;
 pub mod marks;
 pub mod quorum;
 pub mod tokens;
+pub mod trust;
 pub mod wire;
 
 /// Why the cluster could not be asked or changed.

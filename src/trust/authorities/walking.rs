@@ -27,7 +27,8 @@ pub fn survey(
     let Some(next) = pair.next().filter(|_| stage == Stage::Living) else { return Ok(vec![(pair, usual()?)]) };
     let Some(position) = rotation::position(plan, facts, pair).map_err(|problem| vec![problem])? else {
         let mut pairs = vec![(pair, usual()?)];
-        if aim.is_some() {
+        // A walk that has just ended, or turned back to its beginning, does not begin another one.
+        if aim == Some(Aim { step: Step::TrustOld, retire: false }) {
             pairs.push((next, PairState::Make));
         }
         return Ok(pairs);

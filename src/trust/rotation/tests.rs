@@ -103,9 +103,6 @@ const KINDS: [&str; 4] = ["single", "external", "dedicated-etcd", "external-etcd
 #[test]
 fn each_state_has_its_files_on_every_host() {
     for kind in KINDS {
-        let old = Hosts::bootstrapped(plan(kind));
-        let mut hosts = Hosts::new(plan(kind));
-        (hosts.facts, hosts.plan) = (old.facts.clone(), old.plan.clone());
         for step in Step::ALL {
             let hosts = hosts_at(kind, step);
             for pair in pairs(&hosts) {
@@ -264,42 +261,37 @@ fn tokens_of_neighbouring_states_are_accepted() {
     assert!(!states[3].1.contains(&states[0].0));
 }
 
-/// Cuts every run of the walk off after every single change, and lets the next one go on.
+/// Cuts every run of the walk off after a change, and lets the next one go on: after every single
+/// one on one host, after every ninth on several.
 #[test]
 fn a_walk_that_is_cut_off_anywhere_goes_on() {
-    let mut hosts = Hosts::bootstrapped(plan("dedicated-etcd"));
-    let mut runs = 0;
-    let mut points = 0;
-    loop {
-        let aims = forward(&positions(&hosts));
-        let ends = aims.values().any(|aim| aim.retire);
-        let material = hosts.run_towards(LIVING, &aims, day(1)).unwrap();
-        for count in 0..writes(&hosts, &material).len() {
-            let mut cut = hosts.clone();
-            carry_out(&mut cut, &material, count);
-            // What `apply` makes of it must never fail, and what rotates goes on to the same end.
-            cut.run(LIVING, day(1)).unwrap_or_else(|problems| panic!("apply after {count} of run {runs}: {problems:?}"));
-            let mut steps = 0;
-            while positions(&cut).values().any(Option::is_some) || steps == 0 && runs == 0 {
-                let aims = forward(&positions(&cut));
-                let material = cut
-                    .run_towards(LIVING, &aims, day(1))
-                    .unwrap_or_else(|problems| panic!("after {count} of run {runs}: {problems:?}"));
-                carry_out(&mut cut, &material, usize::MAX);
-                steps += 1;
-                assert!(steps < 8, "it comes to an end");
+    for (kind, stride) in [("single", 1), ("dedicated-etcd", 9)] {
+        let mut hosts = Hosts::bootstrapped(plan(kind));
+        for run in 0..5 {
+            let aims = forward(&positions(&hosts));
+            assert_eq!(aims.values().any(|aim| aim.retire), run == 4, "prepare, trust both, sign new, trust new, retire");
+            let material = hosts.run_towards(LIVING, &aims, day(1)).unwrap();
+            for count in (0..writes(&hosts, &material).len()).step_by(stride) {
+                let mut cut = hosts.clone();
+                carry_out(&mut cut, &material, count);
+                // What `apply` makes of it never fails, and the next rotation comes to the same end.
+                cut.run(LIVING, day(1)).unwrap_or_else(|problems| panic!("apply after {count} of {run}: {problems:?}"));
+                for _ in 0..6 {
+                    let positions = positions(&cut);
+                    if positions.values().all(Option::is_none) {
+                        break;
+                    }
+                    let material = cut
+                        .run_towards(LIVING, &forward(&positions), day(1))
+                        .unwrap_or_else(|problems| panic!("after {count} of {run}: {problems:?}"));
+                    carry_out(&mut cut, &material, usize::MAX);
+                }
+                settled(&cut);
             }
-            settled(&cut);
-            points += 1;
+            carry_out(&mut hosts, &material, usize::MAX);
         }
-        carry_out(&mut hosts, &material, usize::MAX);
-        runs += 1;
-        if ends {
-            break;
-        }
+        settled(&hosts);
     }
-    assert_eq!(runs, 5, "prepare, trust both, sign new, trust new, retire");
-    assert!(points > 100, "{points} points were tried");
 }
 
 /// No trace of a walk: one CA everywhere, its key beside it, everything signed by it.
@@ -315,7 +307,6 @@ fn settled(hosts: &Hosts) {
             assert!(!is_file(state, &pair.next().unwrap().public_path()) && !is_file(state, &signing_certificate()));
         }
     }
-    assert_eq!(verifies(&leaves(hosts), &trusted(hosts)), Ok(()));
 }
 
 #[test]
@@ -329,6 +320,7 @@ fn a_whole_walk_ends_with_new_pairs_only() {
             go(&mut hosts, &aims);
         }
         settled(&hosts);
+        assert_eq!(verifies(&leaves(&hosts), &trusted(&hosts)), Ok(()), "{kind}");
         let after: Vec<Vec<u8>> = pairs(&hosts).into_iter().map(|pair| signer_of(&hosts, pair.keepers(&hosts.plan).next().unwrap().name.as_str(), pair)).collect();
         assert!(before.iter().all(|key| !after.contains(key)), "{kind}");
     }
@@ -338,8 +330,6 @@ fn a_whole_walk_ends_with_new_pairs_only() {
 fn it_turns_back_from_each_state_that_has_the_old_key_and_forward_again() {
     for step in [Step::TrustOld, Step::TrustBoth, Step::SignNew] {
         let mut hosts = hosts_at("dedicated-etcd", step);
-        let old = signer_of(&hosts_at("dedicated-etcd", Step::TrustOld), "cp-1", ClusterPair::ServiceAccount).len();
-        assert!(old > 0);
         let aims = back(&positions(&hosts)).unwrap();
         go(&mut hosts, &aims);
         if step == Step::TrustOld {
@@ -368,7 +358,7 @@ fn it_turns_back_from_each_state_that_has_the_old_key_and_forward_again() {
 /// Turning back, cut off anywhere: the next run may go on in either direction.
 #[test]
 fn turning_back_can_be_cut_off_too() {
-    let hosts = hosts_at("external", Step::SignNew);
+    let hosts = hosts_at("single", Step::SignNew);
     let material = hosts.run_towards(LIVING, &back(&positions(&hosts)).unwrap(), day(1)).unwrap();
     for count in 0..writes(&hosts, &material).len() {
         for forwards in [true, false] {
