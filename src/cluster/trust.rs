@@ -194,15 +194,30 @@ pub struct Holders {
     pub until: Option<Timestamp>,
 }
 
-/// Workloads of users with pods that read the cluster's CA when they started and began before
-/// `since`: a program that reads the file once trusts what was in it then.
+/// Workloads of users with pods that read the cluster's CA when they started, and began before their
+/// namespace's copy of it was what it is now: a program that reads the file once trusts what was in
+/// it then.
 ///
 /// # Errors
 /// No API server answers.
-pub async fn started_before(client: &kube::Client, since: Timestamp) -> Result<BTreeSet<String>, String> {
+pub async fn readers_of_old(client: &kube::Client) -> Result<BTreeSet<String>, String> {
+    let maps = list(client, "/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt").await?;
     let pods = list(client, "/api/v1/pods").await?;
-    let old = pods.iter().filter(|pod| mounts_account(pod) && started(pod).is_none_or(|started| started < since));
-    Ok(old.filter(|pod| !is_own(pod)).map(owner).collect())
+    Ok(readers(&pods, &maps))
+}
+
+fn readers(pods: &[Value], maps: &[Value]) -> BTreeSet<String> {
+    let changed = |namespace: &str| {
+        let map = maps.iter().find(|map| text(map, "/metadata/namespace") == namespace)?;
+        let fields = map.pointer("/metadata/managedFields").and_then(Value::as_array)?;
+        fields.iter().filter_map(|field| text(field, "/time").parse::<Timestamp>().ok()).max()
+    };
+    let is_old = |pod: &&Value| match (started(pod), changed(text(pod, "/metadata/namespace"))) {
+        (Some(started), Some(changed)) => started <= changed,
+        // Who cannot be judged is named.
+        _ => true,
+    };
+    pods.iter().filter(|pod| mounts_account(pod) && !is_own(pod)).filter(is_old).map(owner).collect()
 }
 
 /// Who still holds tokens of another key.
@@ -337,6 +352,19 @@ mod tests {
         assert_eq!(found(&pods, "2026-01-01T12:10:00Z"), Holders::default(), "it started with a token of the new key");
         let pods = [api_server(signing), pod("a", "2026-01-01T12:01:00Z", &secret)];
         assert_eq!(found(&pods, "2026-01-01T12:10:00Z").restart, ["Deployment shop/web".to_owned()].into());
+    }
+
+    #[test]
+    fn readers_are_those_that_started_before_their_copy_changed() {
+        let map = json!({ "metadata": { "namespace": "shop", "managedFields": [{ "time": "2026-01-01T12:00:00Z" }] } });
+        let old = pod("a", "2026-01-01T11:00:00Z", &json!({}));
+        let new = pod("b", "2026-01-01T12:00:05Z", &json!({}));
+        assert_eq!(readers(std::slice::from_ref(&old), std::slice::from_ref(&map)), ["Deployment shop/web".to_owned()].into());
+        assert!(readers(std::slice::from_ref(&new), std::slice::from_ref(&map)).is_empty());
+        assert_eq!(readers(&[new], &[]).len(), 1, "who cannot be judged is named");
+        let mut without = old;
+        without["spec"]["containers"] = json!([{ "volumeMounts": [] }]);
+        assert!(readers(&[without], &[map]).is_empty());
     }
 
     #[test]

@@ -39,8 +39,8 @@ fn generation(machines: &Machines, hosts: &[&str]) -> BTreeSet<String> {
 #[ignore = "in the lab, with `cargo xtask test`"]
 fn all_authorities_are_replaced_while_the_cluster_serves() {
     let torture = std::env::var_os("SLIPWAY_TORTURE").is_some();
-    let control_planes: &[&str] = if torture { &["rotate-31", "rotate-32", "rotate-33"] } else { &["rotate-31"] };
-    let workers: &[&str] = if torture { &["rotate-34", "rotate-35"] } else { &["rotate-34"] };
+    let control_planes: &[&str] = if torture { &["cp-30", "cp-31", "cp-32"] } else { &["cp-30"] };
+    let workers: &[&str] = if torture { &["worker-30", "worker-31"] } else { &["worker-30"] };
     let all: Vec<&str> = control_planes.iter().chain(workers).copied().collect();
     let machines = Machines::boot(&all);
     let desk = Desk::new();
@@ -50,10 +50,10 @@ fn all_authorities_are_replaced_while_the_cluster_serves() {
         .chain(workers.iter().map(|name| (*name, ["worker"].as_slice())))
         .collect();
     let mut wanted = with_local_proxy(plan(&machines, &roles));
-    wanted["pki"] = serde_json::json!({ "algorithm": "ecdsa-p256" });
+    wanted["pki"] = serde_json::json!({ "algorithm": "ECDSA-P256" });
     let file = write(&desk, "rotation", &wanted);
     desk.run_for(0, &["apply", &file]);
-    let (first, worker) = ("rotate-31", "rotate-34");
+    let (first, worker) = ("cp-30", "worker-30");
     let before = generation(&machines, control_planes);
     let cluster = Cluster::of(&desk, &machines, &file, first);
     cluster.serve(&desk, "holder", worker);

@@ -172,7 +172,7 @@ impl Settling<'_> {
     /// Names the users' workloads that were started before the new CA was in their volumes.
     async fn name_readers(&self) -> Result<(), Failure> {
         let client = self.cluster.client().await.map_err(|error| Failure::from_error(Kind::Cluster, &error))?;
-        let readers = trust::started_before(&client, Timestamp::now()).await.map_err(|seen| Failure::new(Kind::Cluster, seen))?;
+        let readers = trust::readers_of_old(&client).await.map_err(|seen| Failure::new(Kind::Cluster, seen))?;
         println!("kubeconfigs copied from this cluster must be fetched again now (`slipway kubeconfig`): in state 2 servers are signed by the new CA");
         if !readers.is_empty() {
             println!("restart these before state 2, unless they read the CA of their service account again by themselves:");
