@@ -190,6 +190,8 @@ pub async fn roll(client: &kube::Client, kind: &str, namespace: &str, name: &str
 pub struct Holders {
     /// Workloads whose pods keep what is old until they are restarted.
     pub restart: BTreeSet<String>,
+    /// How many pods are about to end, or slipway has rolled them: they need only a moment.
+    pub leaving: usize,
     /// Until when pods may hold tokens that kubelets renew by themselves.
     pub until: Option<Timestamp>,
 }
@@ -243,7 +245,11 @@ fn holders(pods: &[Value], stale: &BTreeSet<String>, now: Timestamp) -> Holders 
         for volume in pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
             let secret = text(volume, "/secret/secretName");
             if stale.contains(&format!("{}/{secret}", text(pod, "/metadata/namespace"))) {
-                found.restart.insert(owner(pod));
+                if is_own(pod) || !text(pod, "/metadata/deletionTimestamp").is_empty() {
+                    found.leaving += 1;
+                } else {
+                    found.restart.insert(owner(pod));
+                }
             }
             for source in volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten() {
                 let Some(token) = source.get("serviceAccountToken") else { continue };
@@ -352,6 +358,9 @@ mod tests {
         assert_eq!(found(&pods, "2026-01-01T12:10:00Z"), Holders::default(), "it started with a token of the new key");
         let pods = [api_server(signing), pod("a", "2026-01-01T12:01:00Z", &secret)];
         assert_eq!(found(&pods, "2026-01-01T12:10:00Z").restart, ["Deployment shop/web".to_owned()].into());
+        let mut ending = pods;
+        ending[1]["metadata"]["deletionTimestamp"] = json!("2026-01-01T12:09:59Z");
+        assert_eq!(found(&ending, "2026-01-01T12:10:00Z"), Holders { leaving: 1, ..Holders::default() });
     }
 
     #[test]

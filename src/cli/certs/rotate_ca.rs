@@ -125,6 +125,7 @@ impl Rotation<'_> {
                 println!("nothing to turn back: no CA of cluster {} is being replaced", self.plan.name);
                 return Ok(());
             }
+            self.before_trusting_old(&positions, &aims).await?;
             self.bring(&aims).await?;
             print!("{}", status(&self.positions().await?));
             return Ok(());
@@ -245,14 +246,29 @@ impl Rotation<'_> {
     }
 
     async fn settle(&self, positions: &Positions, step: Step, prepared: &Prepared) -> Result<(), Failure> {
-        let settling = settle::Settling {
+        self.settling(positions, prepared).reach(step).await
+    }
+
+    fn settling<'a>(&'a self, positions: &'a Positions, prepared: &'a Prepared) -> settle::Settling<'a> {
+        settle::Settling {
             plan: &self.plan,
             transport: &self.transport,
             cluster: &prepared.planned.cluster,
             credentials: &prepared.access,
             positions,
-        };
-        settling.reach(step).await
+        }
+    }
+
+    /// Turning back to state 0: first nothing may be left of what the new pairs signed. Where hosts
+    /// are between the states, an earlier run asked before it began.
+    async fn before_trusting_old(&self, positions: &Positions, aims: &Aims) -> Result<(), Failure> {
+        let to_old = aims.values().any(|aim| *aim == Aim { step: Step::TrustOld, retire: false });
+        let reached = positions.values().flatten().all(|position| position.slowest() == Step::TrustBoth);
+        if !to_old || !reached {
+            return Ok(());
+        }
+        let prepared = self.bring(&walks(positions, Step::TrustBoth)).await?;
+        self.settling(positions, &prepared).leave_new().await
     }
 }
 

@@ -78,6 +78,14 @@ impl Settling<'_> {
         Ok(())
     }
 
+    /// Waits until nobody holds a token of the new service-account key, so that it may go.
+    pub async fn leave_new(&self) -> Result<(), Failure> {
+        match self.position(ClusterPair::ServiceAccount).and_then(|position| position.old.first()) {
+            Some(old) => self.tokens(&trust::key_id(old.identity)).await,
+            None => Ok(()),
+        }
+    }
+
     fn position(&self, pair: ClusterPair) -> Option<&Position> {
         self.positions.get(&pair)?.as_ref()
     }
@@ -183,9 +191,9 @@ impl Settling<'_> {
         Ok(())
     }
 
-    /// No pod may hold a token of the old key when that key is no longer accepted.
+    /// No pod may hold a token of another key when that key is no longer accepted.
     async fn tokens(&self, key_id: &str) -> Result<(), Failure> {
-        self.wait("a token of the new key for every service account that has one in a Secret", || async {
+        self.wait("a token of the key that stays for every service account that has one in a Secret", || async {
             let client = self.cluster.client().await.map_err(|error| error.message)?;
             trust::renew_token_secrets(&client, key_id).await
         })
@@ -198,12 +206,18 @@ impl Settling<'_> {
             let holders = holders.map_err(|seen| Failure::new(Kind::Cluster, seen))?;
             if !holders.restart.is_empty() {
                 let names: Vec<String> = holders.restart.into_iter().collect();
-                return Err(Failure::new(Kind::Refused, format!("these hold tokens that the old service-account key signed: {}", names.join(", ")))
-                    .hint("restart them (`kubectl rollout restart`) and run the same command again; state 2 holds as long as you like"));
+                return Err(Failure::new(Kind::Refused, format!("these hold tokens of the service-account key that is to go: {}", names.join(", ")))
+                    .hint("restart them (`kubectl rollout restart`) and run the same command again; the state holds as long as you like"));
             }
-            let Some(until) = holders.until else { return Ok(()) };
+            let Some(until) = holders.until else {
+                if holders.leaving == 0 {
+                    return Ok(());
+                }
+                sleep(POLL).await;
+                continue;
+            };
             if said != Some(until) {
-                eprintln!("waiting until {until}: kubelets renew tokens of the old key in running pods by then (Ctrl-C is safe; run the same command again)");
+                eprintln!("waiting until {until}: kubelets renew tokens of the key that is to go in running pods by then (Ctrl-C is safe; run the same command again)");
                 said = Some(until);
             }
             sleep(POLL * 10).await;
