@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use crate::names::{Digest, HostName, Mode, RemotePath};
 use crate::plan::Taint;
 
+pub mod membership;
 pub mod undone;
 
+use membership::Membership;
 use undone::{Departure, Undone};
 
 /// Bytes that must not be seen: `Debug` prints a placeholder, there is no `Display` and no
@@ -226,6 +228,8 @@ pub enum Artifact {
     Object(Object),
     /// Labels, taints and annotations of a Node.
     NodeMarks(NodeMarks),
+    /// A host's place in the membership of an etcd that lives.
+    Membership(Membership),
     /// Something taken back on a host, by `reset`.
     Undone(Undone),
     /// A host's place in a cluster that lives on without it, by `reset`.
@@ -308,7 +312,7 @@ impl Artifact {
     /// Whether it is of the cluster, and reached through its interfaces instead of a host's shell.
     #[must_use]
     pub fn is_of_cluster(&self) -> bool {
-        matches!(self, Self::Object(_) | Self::NodeMarks(_) | Self::Departed(_))
+        matches!(self, Self::Object(_) | Self::NodeMarks(_) | Self::Membership(_) | Self::Departed(_))
     }
 
     /// A short name that is unique within a step: the path, `unit kubelet.service`, ….
@@ -331,6 +335,7 @@ impl Artifact {
             Self::Pulled { name } => format!("image {name}"),
             Self::Object(object) => object.id(),
             Self::NodeMarks(marks) => format!("Node/{}", marks.node),
+            Self::Membership(membership) => membership.to_string(),
             Self::Undone(undone) => undone.to_string(),
             Self::Departed(departure) => departure.to_string(),
         }

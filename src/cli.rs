@@ -14,6 +14,7 @@ mod check;
 mod diff;
 mod graph;
 mod kubeconfig;
+mod node;
 mod render;
 mod reset;
 mod running;
@@ -40,14 +41,16 @@ enum Command {
     Diff(diff::Arguments),
     /// Make the hosts and the cluster what the plan file says
     Apply(apply::Arguments),
-    /// Replace CAs and the service-account key
-    Certs(certs::Arguments),
     /// Take hosts back to what they were before slipway
     Reset(reset::Arguments),
     /// Draw the graph of steps
     Graph(graph::Arguments),
     /// Show hosts, versions, component health, etcd members and certificate expiry
     Status(status::Arguments),
+    /// List, cordon, drain and uncordon Nodes
+    Node(node::Arguments),
+    /// List and renew certificates
+    Certs(certs::Arguments),
     /// Make, list and delete bootstrap tokens, for hosts that join with kubeadm
     Token(token::Arguments),
     /// Write or merge an admin kubeconfig
@@ -102,10 +105,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Render(arguments) => render::run(&arguments),
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
-        Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Status(arguments) => runtime.block_on(status::run(&arguments)),
+        Command::Node(arguments) => runtime.block_on(node::run(&arguments)),
+        Command::Certs(arguments) => runtime.block_on(certs::run(&arguments)),
         Command::Token(arguments) => runtime.block_on(token::run(&arguments)),
         Command::Kubeconfig(arguments) => runtime.block_on(kubeconfig::run(&arguments)),
         Command::Schema => {

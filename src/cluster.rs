@@ -9,13 +9,18 @@ use crate::graph::Gate;
 
 pub mod compare;
 pub mod departure;
+pub mod drain;
 pub mod etcd;
+pub mod joining;
 pub mod live;
 pub mod marks;
 pub mod quorum;
+pub mod served;
 pub mod tokens;
 pub mod trust;
 pub mod wire;
+
+use etcd::Member;
 
 /// Why the cluster could not be asked or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +54,14 @@ pub trait Cluster: Send + Sync {
         &self,
         artifacts: Vec<Artifact>,
     ) -> impl Future<Output = Result<Vec<Option<Change>>, ClusterError>> + Send;
+
+    /// The members of slipway's own etcd, as one of them knows them that has a leader. A cluster that
+    /// cannot tell is one in which no member joins.
+    ///
+    /// Whoever implements this also carries out `Artifact::Membership` in `apply`.
+    fn members(&self) -> impl Future<Output = Result<Vec<Member>, ClusterError>> + Send {
+        std::future::ready(Err(ClusterError::plain("etcd cannot be asked".into())))
+    }
 
     /// Makes one change to an object or a Node. Safe to repeat.
     fn apply(&self, change: &Change) -> impl Future<Output = Result<(), ClusterError>> + Send;

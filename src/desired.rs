@@ -139,18 +139,24 @@ pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, stage: Stage, local
 /// What must hold before a step changes anything: in a living cluster the others carry on while
 /// this host's etcd member or API server is down.
 #[must_use]
-pub fn preconditions(phase: Phase, plan: &Plan, host: &Host, stage: Stage) -> Vec<Gate> {
+pub fn preconditions(phase: Phase, plan: &Plan, host: &Host, standing: &Standing) -> Vec<Gate> {
     let mut gates = Vec::new();
-    if stage == Stage::Fresh || !is_disruptive(phase) {
+    if standing.stage == Stage::Fresh || !is_disruptive(phase) {
         return gates;
     }
     if plan.has_etcd(host) && plan.etcd_hosts().count() > 1 {
         gates.push(Gate::QuorumWithout(host.name.clone()));
     }
-    if host.is_control_plane() && plan.control_planes().count() > 1 {
+    if host.is_control_plane() && has_other_api_server(host, standing) {
         gates.push(Gate::ApiServersWithout(host.name.clone()));
     }
     gates
+}
+
+/// Whether there is another API server. One that is only going to be made serves nobody yet.
+#[must_use]
+pub fn has_other_api_server(host: &Host, standing: &Standing) -> bool {
+    standing.api_servers.iter().any(|other| *other != host.name)
 }
 
 /// What was read from files of the operator's machine that the plan names.

@@ -70,7 +70,7 @@ pub struct System {
     pub sysctls: BTreeMap<String, String>,
     /// Whether the probe ran as root (perhaps through sudo).
     pub root: bool,
-    /// Free bytes on the file systems of `/var/lib`, `/etc` and `/run`, by path.
+    /// Free bytes on the file systems of `/var/lib`, `/etc`, `/run` and `/usr/local/bin`, by path.
     pub free_bytes: BTreeMap<String, u64>,
     /// Whether systemd is process 1.
     pub systemd: bool,

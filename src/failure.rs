@@ -4,6 +4,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::report::visible::visible;
+
 /// Why a run did not end well. The number is the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -25,6 +27,8 @@ pub enum Kind {
     LocalFile = 9,
     /// The cluster does not answer.
     Cluster = 10,
+    /// Certificates end within the time that was asked about (`certs list --warn-within`).
+    NearExpiry = 11,
     /// Interrupted by the user.
     Interrupted = 130,
 }
@@ -43,6 +47,7 @@ Exit codes:
   8    not the reviewed change set (--expect), or not confirmed
   9    a local file cannot be read or written
   10   the cluster does not answer, or is not healthy (status)
+  11   certificates near expiry (certs list --warn-within)
   130  interrupted";
 
 /// A run that did not end well.
@@ -99,10 +104,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(message) = &self.message {
-            write!(f, "error: {message}")?;
+            // Much of it may be a host's words.
+            write!(f, "error: {}", visible(message))?;
         }
         for hint in &self.hints {
-            write!(f, "\nhint: {hint}")?;
+            write!(f, "\nhint: {}", visible(hint))?;
         }
         Ok(())
     }
@@ -124,6 +130,7 @@ mod tests {
             Kind::NotConfirmed,
             Kind::LocalFile,
             Kind::Cluster,
+            Kind::NearExpiry,
             Kind::Interrupted,
         ];
         let documented: Vec<u8> =

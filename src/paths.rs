@@ -110,6 +110,12 @@ paths! {
     kubelet_pki_directory = "/var/lib/kubelet/pki";
     /// The kubelet's current client certificate and key; a link that rotation moves.
     kubelet_client_current = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+    /// The kubelet's client certificate and key as slipway made them.
+    kubelet_client_issued = "/var/lib/kubelet/pki/kubelet-client-slipway.pem";
+    /// The kubelet's serving certificate and key, if the cluster's CA signed it; a link that rotation moves.
+    kubelet_server_current = "/var/lib/kubelet/pki/kubelet-server-current.pem";
+    /// The serving certificate a kubelet signs itself.
+    kubelet_self_signed = "/var/lib/kubelet/pki/kubelet.crt";
     /// The kubelet's configuration.
     kubelet_configuration = "/var/lib/kubelet/config.yaml";
     /// What of the kubelet's configuration belongs to this host alone (Kubernetes v1.34 and later).

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -23,13 +24,15 @@ use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
 use crate::plan::{Host, Plan};
 use crate::preflight::{self, Finding, Severity};
+use crate::report::visible::visible;
 use crate::release::Release;
 use crate::standing;
 use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
+use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
 use crate::trust::rotation::Aims;
-use crate::{bootstrap_token, local_files, pause, request, upgrade};
+use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
 pub struct Planned<C> {
@@ -52,7 +55,8 @@ impl<C> Planned<C> {
     #[must_use]
     pub fn warnings(&self) -> String {
         let findings = self.warnings.iter().map(|warning| format!("{warning}\n"));
-        findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect()
+        let text: String = findings.chain(self.absent.values().map(|error| format!("warning: {error} (not asked for)\n"))).collect();
+        visible(&text)
     }
 }
 
@@ -63,6 +67,8 @@ pub struct Options<'a> {
     pub hosts: &'a [HostName],
     /// Only these phases; an empty list means all.
     pub phases: &'a [Phase],
+    /// Leaf certificates to be made anew although they are good.
+    pub renew: &'a Requested,
     /// Hold the hosts' locks, as this operator and run.
     pub lock: Option<String>,
     /// The time.
@@ -125,6 +131,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         absent: absent.keys().cloned().collect(),
     });
 
+    let standing = with_members(standing, &plan, &facts, &cluster, options.hosts).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
@@ -172,12 +179,40 @@ pub async fn probe<T: Transport>(plan: &Plan, transport: &T, lock: Option<String
     (facts, absent)
 }
 
+/// How often, and how long after one another, locks are asked for that a run lost which began at
+/// the same moment: as long as that one may take to hear from a host that is away.
+const CONTEST: (usize, Duration) = (30, Duration::from_millis(500));
+
 /// Looks at every host. One whose lock is taken ends the run.
+///
+/// Two runs that begin at the same moment may each get some of the locks. Then the one with the
+/// first host's lock waits for the others, and the other gives its own up: exactly one goes on.
 ///
 /// # Errors
 /// Another run holds a host's lock.
 pub async fn probe_all<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>) -> Result<Probed, Failure> {
-    let (facts, absent) = probe(plan, transport, lock, |_| true).await;
+    contend(plan, transport, lock, CONTEST).await
+}
+
+async fn contend<T: Transport>(
+    plan: &Plan,
+    transport: &T,
+    lock: Option<String>,
+    (times, pause): (usize, Duration),
+) -> Result<Probed, Failure> {
+    let (mut facts, mut absent) = probe(plan, transport, lock.clone(), |_| true).await;
+    for _ in 0..times {
+        let taken = |host: &HostName| matches!(absent.get(host), Some(TransportError::Locked { .. }));
+        let first = plan.hosts.iter().find(|host| facts.contains_key(&host.name) || taken(&host.name));
+        if first.is_none_or(|host| taken(&host.name)) || !plan.hosts.iter().any(|host| taken(&host.name)) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        let (answered, refused) = probe(plan, transport, lock.clone(), |host| taken(&host.name)).await;
+        absent.retain(|host, error| !matches!(error, TransportError::Locked { .. }) || refused.contains_key(host));
+        absent.extend(refused);
+        facts.extend(answered);
+    }
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
     }
@@ -212,6 +247,8 @@ fn tolerate(
     }
     let keeper = plan.hosts.iter().any(|host| absent.contains_key(&host.name) && On::Keepers.includes(plan, host));
     failure = match stage {
+        // They were reached, so the hint would lead astray.
+        _ if answers => failure.hint("nothing was changed; run the same command again when the host is ready"),
         Stage::Fresh if keeper => failure.hint(
             "nothing was changed: a host that may already hold the cluster's CA or etcd data was not seen, and slipway never makes a second CA",
         ),
@@ -248,11 +285,12 @@ async fn material<T: Transport>(
     transport: &T,
     options: &Options<'_>,
 ) -> Result<Material, Failure> {
-    let (version, now) = (plan.kubernetes.version, options.now);
+    let Options { renew: requested, now, .. } = *options;
+    let version = plan.kubernetes.version;
     let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
     let survey = authorities::survey_towards(plan, facts, standing.stage, &options.rotation).map_err(problems)?;
     let mut keys = BTreeMap::new();
-    for wanted in authorities::needed_keys(plan, version, facts, &survey, now).map_err(problems)? {
+    for wanted in authorities::needed_keys(plan, version, facts, &survey, requested, now).map_err(problems)? {
         let mut found = transport
             .fetch(&wanted.host, std::slice::from_ref(&wanted.path))
             .await
@@ -262,7 +300,23 @@ async fn material<T: Transport>(
         }
     }
     let external_etcd = local.external_etcd.as_ref();
-    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, now }).map_err(problems)
+    plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, requested, now }).map_err(problems)
+}
+
+/// How things stand with what a living etcd says about its members.
+async fn with_members<C: Cluster>(
+    standing: Standing,
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    cluster: &C,
+    chosen: &[HostName],
+) -> Result<Standing, Failure> {
+    if standing.stage == Stage::Fresh || plan.etcd.external.is_some() {
+        return Ok(standing);
+    }
+    let members = cluster.members().await;
+    let members = members.as_deref().map_err(ToString::to_string);
+    standing.with_members(plan, facts, members, chosen).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))
 }
 
 /// The steps on hosts, with what differs on each.
@@ -273,24 +327,29 @@ fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<
         let mut changed = BTreeSet::new();
         let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
         let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
-        let mut control_plane = Vec::new();
+        let mut static_pods: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
         for (phase, artifacts) in phases {
-            if phase == Phase::ControlPlane {
-                control_plane.clone_from(&artifacts);
+            if matches!(phase, Phase::Etcd | Phase::ControlPlane) {
+                static_pods.insert(phase, artifacts.clone());
             }
             changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
         }
+        let join = inputs.standing.joins.get(&host.name);
         // With no other API server there is nobody to give the requests to.
-        let others = inputs.standing.stage == Stage::Living && inputs.plan.control_planes().count() > 1;
-        let paused = others && pause::around_etcd(&mut changes, &control_plane, state);
+        let others = inputs.standing.stage == Stage::Living && desired::has_other_api_server(host, inputs.standing);
+        let wanted = static_pods.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
+        let paused = others && join.is_none() && pause::around_etcd(&mut changes, wanted, state);
+        if let Some(join) = join {
+            joining::around_etcd(&mut changes, join, &static_pods, state);
+        }
         for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
             let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
-            if paused && rule.phase == Phase::Etcd {
+            if (paused || join.is_some()) && rule.phase == Phase::Etcd {
                 gates.push(Gate::EtcdHealthy(host.name.clone()));
             }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
-                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing.stage),
+                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing),
                 changes: changes.remove(&rule.phase).unwrap_or_default(),
                 gates,
             });
@@ -353,3 +412,6 @@ pub fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String
     }
     failure.hint("nothing was changed")
 }
+
+#[cfg(test)]
+mod tests;

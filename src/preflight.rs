@@ -110,8 +110,15 @@ const HOST_CHECKS: &[(&str, HostCheck)] = &[
         let old = facts.system.cgroup_version == 1 && plan.kubernetes.version.minor >= 35;
         when(old, Severity::Warning, "it uses cgroup v1, which Kubernetes v1.35 and later only run with `failCgroupV1: false` (slipway sets it)", "boot the host with cgroup v2")
     }),
-    ("disk-space", |_, _, facts, _| {
-        let small = facts.system.free_bytes.iter().filter(|(path, free)| **free < if path.as_str() == "/var/lib" { 1 << 30 } else { 10 << 20 });
+    ("disk-space", |plan, _, facts, _| {
+        // The programs of Kubernetes and of a runtime come to 300 MiB; later they are replaced one by one.
+        let programs = facts.state.programs.is_empty() && plan.binaries.keys().any(|program| is_brought(plan, *program));
+        let needed = |path: &str| match path {
+            "/var/lib" => 1 << 30,
+            "/usr/local/bin" if programs => 300 << 20,
+            _ => 10 << 20,
+        };
+        let small = facts.system.free_bytes.iter().filter(|(path, free)| **free < needed(path));
         small.map(|(path, free)| (Severity::Error, format!("only {} MiB are free on {path}", free >> 20), "free some space")).collect()
     }),
 ];

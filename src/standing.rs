@@ -5,15 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use serde_json::Value;
-
 use crate::desired::formed::FORMED_FILE;
 use crate::desired::pod_network::POD_CIDRS_FILE;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
 use crate::phase::Stage;
 use crate::plan::{Cni, Host, Plan, url};
-use crate::yaml;
+
+mod membership;
+
+pub use membership::Join;
 
 const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 /// The API server's static pod.
@@ -28,6 +29,10 @@ pub struct Standing {
     pub pod_cidrs: BTreeMap<HostName, Vec<IpNet>>,
     /// What each etcd member's `--initial-cluster` and `--initial-cluster-state` shall say.
     pub etcd: BTreeMap<HostName, InitialCluster>,
+    /// Control planes that have an API server, or may have one because they were not seen.
+    pub api_servers: BTreeSet<HostName>,
+    /// Hosts on their way into the membership of an etcd that lives (see `with_members`).
+    pub joins: BTreeMap<HostName, Join>,
 }
 
 /// How a member was, or is to be, started for the first time. etcd ignores both once it has data.
@@ -60,11 +65,29 @@ pub enum Refusal {
         /// What the plan says.
         wanted: String,
     },
-    /// A new etcd member in a living cluster.
-    #[error("host {host} would become a new etcd member of a living cluster, which this version of slipway cannot do yet")]
-    NewMember {
+    /// A host would join etcd, and nobody tells who its members are.
+    #[error("host {host} has no etcd data and would join etcd, but nobody tells who its members are: {reason}")]
+    MembersUnseen {
         /// Which host.
         host: HostName,
+        /// Why nobody does.
+        reason: String,
+    },
+    /// A host has data of a member that etcd does not know (any more).
+    #[error("host {host} has data of an etcd member that was removed from the membership")]
+    Removed {
+        /// Which host.
+        host: HostName,
+    },
+    /// The plan names another data directory than the one a member uses.
+    #[error("host {host}: its etcd member keeps its data in {found}, and the plan says {wanted}")]
+    DataElsewhere {
+        /// Which host.
+        host: HostName,
+        /// Where the data is.
+        found: String,
+        /// Where the plan has it.
+        wanted: RemotePath,
     },
     /// No room for a node's pods.
     #[error("the pod network {network} has no free /{prefix} left for host {host}")]
@@ -75,6 +98,14 @@ pub enum Refusal {
         prefix: u8,
         /// Which host.
         host: HostName,
+    },
+    /// A host claims a network that is none of the cluster's pods'.
+    #[error("host {host} holds the pod network {network}, which is not within `network.podCidrs`")]
+    PodNetworkOutside {
+        /// Which host.
+        host: HostName,
+        /// What it claims.
+        network: IpNet,
     },
     /// Two hosts noted the same pod network.
     #[error("hosts {first} and {second} both hold the pod network {network}")]
@@ -99,9 +130,21 @@ impl Refusal {
             Self::OtherMembers { .. } => {
                 "restore the hosts of that plan, or take the cut-off bootstrap back with `slipway reset PLAN`"
             }
-            Self::NewMember { .. } => "add the host as a worker, or bootstrap with all control planes at once",
+            Self::MembersUnseen { .. } => {
+                "a member joins or is replaced only while the others have a quorum: bring their hosts back first"
+            }
+            Self::Removed { .. } => {
+                "take the host back with `slipway reset PLAN --host NAME`, then `slipway apply` lets it join anew"
+            }
+            Self::DataElsewhere { .. } => {
+                "slipway does not move etcd's data: set `etcd.dataDirectory` back, or reset the host and let it join anew"
+            }
             Self::PodNetworkFull { .. } => "make `network.podCidrs` larger or `network.nodeMaskV4` longer",
             Self::PodNetworkTwice { .. } => "set `podCidrs` of one of the hosts",
+            Self::PodNetworkOutside { .. } => {
+                "if `network.podCidrs` was changed, change it back: a cluster keeps its pod networks; else look at who wrote \
+                 /var/lib/slipway/pod-cidrs on that host"
+            }
         }
     }
 }
@@ -119,12 +162,18 @@ pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing
             refusals.push(Refusal::Foreign { host: host.name.clone(), traces });
         }
     }
-    let etcd = etcd_members(plan, facts, stage, &mut refusals);
+    let etcd = match stage {
+        Stage::Fresh => membership::first_members(plan, facts, &mut refusals),
+        Stage::Living => membership::as_started(plan, facts, &mut refusals),
+    };
     let pod_cidrs = match plan.network.cni {
         Cni::Bridge { .. } => pod_cidrs(plan, facts, &mut refusals),
         _ => BTreeMap::new(),
     };
-    if refusals.is_empty() { Ok(Standing { stage, pod_cidrs, etcd }) } else { Err(refusals) }
+    let manifest = RemotePath::fixed(API_SERVER_MANIFEST);
+    let serves = |host: &&Host| facts.get(&host.name).is_none_or(|facts| facts.state.files.contains_key(&manifest));
+    let api_servers = plan.control_planes().filter(serves).map(|host| host.name.clone()).collect();
+    if refusals.is_empty() { Ok(Standing { stage, pod_cidrs, etcd, api_servers, joins: BTreeMap::new() }) } else { Err(refusals) }
 }
 
 /// Whether the cluster lives: a host says that it was formed.
@@ -175,56 +224,6 @@ pub fn peer_url(host: &Host) -> String {
     url(&host.address.to_string(), 2380)
 }
 
-fn etcd_members(
-    plan: &Plan,
-    facts: &BTreeMap<HostName, Facts>,
-    stage: Stage,
-    refusals: &mut Vec<Refusal>,
-) -> BTreeMap<HostName, InitialCluster> {
-    let wanted: Vec<String> = plan.etcd_hosts().map(|host| format!("{}={}", host.name, peer_url(host))).collect();
-    let wanted = InitialCluster { members: wanted.join(","), state: Some("new") };
-    let mut members = BTreeMap::new();
-    for host in plan.etcd_hosts() {
-        let state = facts.get(&host.name).map(|facts| &facts.state);
-        let found = state.and_then(|state| state.text(&RemotePath::fixed(ETCD_MANIFEST))).and_then(initial_cluster);
-        let has_data = state.is_some_and(|state| state.etcd_data);
-        match (stage, found) {
-            (Stage::Fresh, Some(found)) if has_data && found.members != wanted.members => {
-                refusals.push(Refusal::OtherMembers {
-                    host: host.name.clone(),
-                    found: found.members,
-                    wanted: wanted.members.clone(),
-                });
-            }
-            (Stage::Living, Some(found)) => {
-                members.insert(host.name.clone(), found);
-                continue;
-            }
-            (Stage::Living, None) if !has_data && state.is_some() => {
-                refusals.push(Refusal::NewMember { host: host.name.clone() });
-            }
-            _ => {}
-        }
-        members.insert(host.name.clone(), wanted.clone());
-    }
-    members
-}
-
-/// What an etcd manifest says about the first start.
-fn initial_cluster(manifest: &str) -> Option<InitialCluster> {
-    let pod: Value = yaml::read(manifest).ok()?;
-    let command = pod.pointer("/spec/containers/0/command")?.as_array()?;
-    let flag = |name: &str| {
-        command.iter().filter_map(Value::as_str).find_map(|argument| argument.strip_prefix(name)).map(str::to_owned)
-    };
-    let state = match flag("--initial-cluster-state=").as_deref() {
-        Some("existing") => Some("existing"),
-        Some(_) => Some("new"),
-        None => None,
-    };
-    Some(InitialCluster { members: flag("--initial-cluster=")?, state })
-}
-
 /// Each node's networks: what the plan says, else what the host noted, else the next free one.
 fn pod_cidrs(
     plan: &Plan,
@@ -236,19 +235,25 @@ fn pod_cidrs(
         let noted = facts
             .get(&host.name)
             .and_then(|facts| facts.state.text(&RemotePath::fixed(POD_CIDRS_FILE)))
-            .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<IpNet>>());
+            .map(|text| text.lines().filter_map(|line| line.parse().ok()).take(2).collect::<Vec<IpNet>>());
+        // The routes of all other hosts are made of this: what a host says of itself must not reach further
+        // than the pods.
+        if let Some(network) = noted.iter().flatten().find(|noted| !plan.network.pod_cidrs.iter().any(|pods| pods.contains(*noted))) {
+            refusals.push(Refusal::PodNetworkOutside { host: host.name.clone(), network: *network });
+        }
         let networks = if host.pod_cidrs.is_empty() { noted.unwrap_or_default() } else { host.pod_cidrs.clone() };
         if !networks.is_empty() {
             given.insert(host.name.clone(), networks);
         }
     }
-    let mut holders: BTreeMap<IpNet, HostName> = BTreeMap::new();
+    let mut seen: Vec<(&HostName, IpNet)> = Vec::new();
     for (host, network) in given.iter().flat_map(|(host, networks)| networks.iter().map(move |network| (host, network))) {
-        if let Some(first) = holders.insert(*network, host.clone()) {
-            refusals.push(Refusal::PodNetworkTwice { first, second: host.clone(), network: *network });
+        if let Some((first, _)) = seen.iter().find(|(first, other)| *first != host && overlap(other, network)) {
+            refusals.push(Refusal::PodNetworkTwice { first: (*first).clone(), second: host.clone(), network: *network });
         }
+        seen.push((host, *network));
     }
-    let mut taken: BTreeSet<IpNet> = holders.into_keys().collect();
+    let mut taken: BTreeSet<IpNet> = seen.into_iter().map(|(_, network)| network).collect();
     for host in plan.nodes() {
         if given.contains_key(&host.name) {
             continue;

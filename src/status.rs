@@ -16,8 +16,9 @@ use crate::plan::Plan;
 
 pub mod certificates;
 mod etcd;
-mod host;
-mod text;
+pub(crate) mod host;
+pub(crate) mod text;
+pub mod inventory;
 
 pub use certificates::CertificateStatus;
 pub use etcd::{EtcdStatus, MemberRow};

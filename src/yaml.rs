@@ -17,12 +17,18 @@ pub struct YamlError {
     pub message: String,
 }
 
-/// Reads one document the way Kubernetes does (`yes` is true, `0644` is octal).
+/// Reads one document the way Kubernetes does (`yes` is true, `0644` is octal). It may be a host's:
+/// what aliases and nesting make of the text is limited.
 ///
 /// # Errors
 /// The text is not YAML, or not of the wanted shape.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
+        budget: serde_saphyr::budget! { max_nodes: 2_000_000, max_events: 5_000_000, max_depth: 100, max_aliases: 10_000 },
+    };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| YamlError { message: error.to_string() })
 }
 
@@ -31,7 +37,12 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
 /// # Errors
 /// The text is not YAML.
 pub fn read_all(text: &str) -> Result<Vec<Value>, YamlError> {
-    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    let options = serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 200_000 },
+        budget: serde_saphyr::budget! { max_nodes: 2_000_000, max_events: 5_000_000, max_depth: 100, max_aliases: 10_000 },
+    };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| YamlError { message: error.to_string() })?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())

@@ -143,6 +143,7 @@ const PURE: &[&str] = &[
     "preflight.rs",
     "request.rs",
     "standing.rs",
+    "eviction.rs",
     "upgrade.rs",
     "teardown.rs",
     "release.rs",

@@ -15,6 +15,7 @@ use crate::report::difference::Difference;
 use crate::report::Report;
 use crate::transport::ssh::SshTransport;
 use crate::transport::Transport as _;
+use crate::trust::decide::Requested;
 use crate::trust::rotation::Aims;
 
 /// What can be asked of `apply`.
@@ -48,22 +49,13 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, lock, now, rotation: Aims::new() };
+    let options = Options { hosts, phases, renew: &Requested::NONE, lock, now, rotation: Aims::new() };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if arguments.output == Output::Text {
         eprint!("{}", planned.warnings());
     }
     let difference = Difference::of(&planned.graph);
-    if let Some(expected) = arguments.expect.filter(|expected| *expected != difference.digest) {
-        return Err(Failure::new(
-            Kind::NotConfirmed,
-            format!("the change set is not the reviewed one: its digest is {}, expected was {expected}", difference.digest),
-        )
-        .hint("nothing was changed; look at `slipway diff` again"));
-    }
-    if !difference.is_empty() {
-        confirm(arguments, &planned, &difference)?;
-    }
+    confirm(&Consent { yes: arguments.yes, expect: arguments.expect }, &planned, &difference)?;
     let running = Running {
         command: "apply",
         plan: &planned.plan,
@@ -77,9 +69,24 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     finish(arguments, &planned, &report)
 }
 
+/// What the user said ahead.
+pub(super) struct Consent {
+    /// Do not ask.
+    pub yes: bool,
+    /// Go on only with this change set.
+    pub expect: Option<Digest>,
+}
+
 /// A living cluster is only changed after a yes: on the terminal, or given ahead by `--yes` or `--expect`.
-fn confirm<C>(arguments: &Arguments, planned: &Planned<C>, difference: &Difference) -> Result<(), Failure> {
-    if planned.stage == Stage::Fresh || arguments.yes || arguments.expect.is_some() {
+pub(super) fn confirm<C>(consent: &Consent, planned: &Planned<C>, difference: &Difference) -> Result<(), Failure> {
+    if let Some(expected) = consent.expect.filter(|expected| *expected != difference.digest) {
+        return Err(Failure::new(
+            Kind::NotConfirmed,
+            format!("the change set is not the reviewed one: its digest is {}, expected was {expected}", difference.digest),
+        )
+        .hint("nothing was changed; review it again"));
+    }
+    if difference.is_empty() || planned.stage == Stage::Fresh || consent.yes || consent.expect.is_some() {
         return Ok(());
     }
     eprint!("{}", difference.to_text(diff::look(false)));

@@ -6,6 +6,7 @@ use super::{Output, PlanFile};
 use crate::failure::{Failure, Kind};
 use crate::plan::load::{self, LoadError, Loaded};
 use crate::plan::report;
+use crate::report::visible;
 
 /// What can be asked of `check`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = load_plan(&arguments.file, arguments.output)?;
     if arguments.output == Output::Json {
-        println!("{}", serde_json::json!({ "valid": true, "problems": loaded.warnings }));
+        println!("{}", visible::json(&serde_json::json!({ "valid": true, "problems": loaded.warnings }), false));
     } else {
         let plan = &loaded.plan;
         println!(
@@ -47,7 +48,7 @@ pub(super) fn load_plan(file: &PlanFile, output: Output) -> Result<Loaded, Failu
         }
         Err(LoadError::Invalid(invalid)) => {
             if output == Output::Json {
-                println!("{}", serde_json::json!({ "valid": false, "problems": invalid.problems }));
+                println!("{}", visible::json(&serde_json::json!({ "valid": false, "problems": invalid.problems }), false));
                 return Err(Failure::shown(Kind::Plan));
             }
             eprint!("{}", report::render(&invalid.problems, &invalid.text, &invalid.file.to_string_lossy(), colour()));

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Output, PlanFile, Selection, check, sessions};
+use crate::report::visible;
 use crate::failure::{Failure, Kind};
 use crate::planning::{self, Options};
 use crate::report::difference::{Difference, Look};
 use crate::transport::Transport as _;
+use crate::trust::decide::Requested;
 use crate::trust::rotation::Aims;
 
 /// What can be asked of `diff`.
@@ -34,14 +36,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
     let transport = sessions::open(&loaded.plan)?;
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, lock: None, now: Timestamp::now(), rotation: Aims::new() };
+    let options = Options { hosts, phases, renew: &Requested::NONE, lock: None, now: Timestamp::now(), rotation: Aims::new() };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
     transport.close().await;
     let planned = planned?;
     eprint!("{}", planned.warnings());
     let difference = Difference::of(&planned.graph);
     match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&difference).expect("differences are plain data")),
+        Output::Json => println!("{}", visible::json(&difference, true)),
         Output::Text => print!("{}", difference.to_text(look(arguments.full))),
     }
     if arguments.exit_code && !difference.is_empty() {

@@ -10,6 +10,7 @@ use super::{Output, PlanFile, check, render, sessions};
 use crate::failure::{Failure, Kind};
 use crate::planning::{self, Options};
 use crate::transport::Transport as _;
+use crate::trust::decide::Requested;
 use crate::trust::rotation::Aims;
 
 /// What can be asked of `graph`.
@@ -45,7 +46,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let graph = if arguments.probe {
         let transport = sessions::open(&loaded.plan)?;
-        let options = Options { hosts: &[], phases: &[], lock: None, now: Timestamp::now(), rotation: Aims::new() };
+        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: None, now: Timestamp::now(), rotation: Aims::new() };
         let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
         transport.close().await;
         planned?.graph

@@ -4,6 +4,8 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Output, PlanFile, check, sessions};
@@ -12,13 +14,21 @@ use crate::failure::{Failure, Kind};
 use crate::names::RemotePath;
 use crate::plan::Plan;
 use crate::transport::Transport as _;
+use crate::trust::inspect;
+use crate::trust::kubeconfig::{self, Credentials};
 use crate::yaml;
+
+mod user;
 
 /// What can be asked of `kubeconfig`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    file: PlanFile,
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The plan file
+    #[arg(value_name = "PLAN", required = true)]
+    plan: Option<PathBuf>,
     /// Write to this file (mode 0600) instead of the standard output
     #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     out: Option<PathBuf>,
@@ -31,8 +41,18 @@ pub(super) struct Arguments {
     server: Option<String>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make short-lived credentials for a person or program
+    User(user::Arguments),
+}
+
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let loaded = check::load_plan(&arguments.file, Output::Text)?;
+    if let Some(Command::User(arguments)) = &arguments.command {
+        return user::run(arguments).await;
+    }
+    let plan = arguments.plan.clone().expect("clap wants it where there is no subcommand");
+    let loaded = check::load_plan(&PlanFile { plan }, Output::Text)?;
     let admin = fetch(&loaded.plan).await?;
     let server = arguments.server.clone().unwrap_or_else(|| loaded.plan.public_url());
     let text = admin.expose_text().ok_or_else(|| Failure::new(Kind::Cluster, "admin.conf of the control plane is not text"))?;
@@ -84,9 +104,22 @@ async fn fetch(plan: &Plan) -> Result<Secret, Failure> {
 /// The one cluster, user and context of an admin kubeconfig, under names that tell clusters apart.
 fn pointed_at(text: &str, cluster: &str, server: &str) -> Result<Value, Failure> {
     let wrong = |what: &str| Failure::new(Kind::Cluster, format!("admin.conf of the control plane has no {what}"));
-    let admin: Value = yaml::read(text).map_err(|error| Failure::new(Kind::Cluster, format!("admin.conf of the control plane: {error}")))?;
-    let authority = admin.pointer("/clusters/0/cluster/certificate-authority-data").ok_or_else(|| wrong("cluster"))?;
-    let user = admin.pointer("/users/0/user").ok_or_else(|| wrong("user"))?;
+    let admin = kubeconfig::read(text).map_err(|error| Failure::new(Kind::Cluster, format!("admin.conf of the control plane: {error}")))?;
+    let authority = admin.authority.ok_or_else(|| wrong("embedded CA certificate"))?;
+    let Credentials::Embedded { certificate, key } = admin.credentials else {
+        return Err(wrong("embedded certificate and key"));
+    };
+    let unfit = |what: &str| Failure::new(Kind::Cluster, format!("admin.conf of the control plane: {what}"));
+    inspect::certificates(&authority).map_err(|_| unfit("its CA certificate cannot be read"))?;
+    let leaf = inspect::certificate(&certificate).map_err(|_| unfit("its certificate cannot be read"))?;
+    if inspect::public_half(&key).ok().as_ref() != Some(&leaf.public_key) {
+        return Err(unfit("its key does not fit its certificate"));
+    }
+    let user = json!({
+        "client-certificate-data": STANDARD.encode(&certificate),
+        "client-key-data": STANDARD.encode(key.expose()),
+    });
+    let authority = STANDARD.encode(&authority);
     let user_name = format!("{cluster}-admin");
     Ok(json!({
         "apiVersion": "v1",
@@ -147,6 +180,62 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
+    /// An admin.conf with real credentials, and `more` in its user and cluster.
+    fn admin(more: Value) -> String {
+        let pair = rcgen::generate_simple_self_signed(["kubernetes-admin".to_owned()]).unwrap();
+        let (certificate, key) = (STANDARD.encode(pair.cert.pem()), STANDARD.encode(pair.signing_key.serialize_pem()));
+        let mut cluster = json!({ "certificate-authority-data": certificate, "server": "https://x:1" });
+        let mut user = json!({ "client-certificate-data": certificate, "client-key-data": key });
+        for (name, value) in more.as_object().unwrap() {
+            cluster[name] = value.clone();
+            user[name] = value.clone();
+        }
+        yaml::write(&json!({
+            "clusters": [{ "name": "c", "cluster": cluster }],
+            "users": [{ "name": "u", "user": user }],
+            "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
+            "current-context": "x",
+        }))
+    }
+
+    #[test]
+    fn a_hostile_control_plane_gives_credentials_and_nothing_else() {
+        let hostile = admin(json!({
+            "exec": { "apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh", "args": ["-c", "id"], "interactiveMode": "Never" },
+            "auth-provider": { "name": "gcp", "config": { "cmd-path": "/bin/sh" } },
+            "client-key": "/home/ann/.ssh/id_ed25519",
+            "tokenFile": "/etc/shadow",
+            "certificate-authority": "/etc/passwd",
+            "proxy-url": "http://192.0.2.66",
+            "insecure-skip-tls-verify": true,
+            "as": "root",
+        }));
+        let entry = pointed_at(&hostile, "a", "https://new:6443").unwrap();
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&entry["users"][0]["user"]), ["client-certificate-data", "client-key-data"]);
+        assert_eq!(keys(&entry["clusters"][0]["cluster"]), ["server", "certificate-authority-data"]);
+        assert_eq!(entry["clusters"][0]["cluster"]["server"], "https://new:6443");
+    }
+
+    #[test]
+    fn references_to_files_and_keys_of_others_are_refused() {
+        let replaced = |name: &str, value: &str| {
+            let mut file: Value = yaml::read(&admin(json!({}))).unwrap();
+            let (list, entry) = if name.starts_with("certificate") { ("clusters", "cluster") } else { ("users", "user") };
+            file[list][0][entry][name] = json!(value);
+            pointed_at(&yaml::write(&file), "a", "https://new:6443").unwrap_err().to_string()
+        };
+        let other: Value = yaml::read(&admin(json!({}))).unwrap();
+        let other = other["users"][0]["user"]["client-key-data"].as_str().unwrap().to_owned();
+        assert!(replaced("client-key-data", &other).contains("does not fit"));
+        assert!(replaced("client-key-data", "QQ==").contains("does not fit"));
+        assert!(replaced("certificate-authority-data", "QQ==").contains("cannot be read"));
+        assert!(replaced("certificate-authority-data", "$(id)").contains("not base64"));
+        let files = "clusters: [{name: c, cluster: {certificate-authority: /etc/passwd}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\n\
+                     users: [{name: u, user: {exec: {command: sh}}}]\ncurrent-context: x\n";
+        assert!(pointed_at(files, "a", "https://new:6443").unwrap_err().to_string().contains("embedded"));
+    }
+
     #[test]
     fn merging_replaces_only_the_clusters_own_entries() {
         let existing = json!({
@@ -154,8 +243,7 @@ mod tests {
             "clusters": [{ "name": "a", "cluster": { "server": "old" } }, { "name": "b", "cluster": {} }],
             "current-context": "b",
         });
-        let admin = "clusters: [{name: x, cluster: {certificate-authority-data: QQ==}}]\nusers: [{name: y, user: {client-key-data: QQ==}}]";
-        let entry = pointed_at(admin, "a", "https://new:6443").unwrap();
+        let entry = pointed_at(&admin(json!({})), "a", "https://new:6443").unwrap();
         let result = merged(existing, &entry);
         assert_eq!(result["clusters"][0]["cluster"]["server"], "https://new:6443");
         assert_eq!(result["clusters"][1]["name"], "b");

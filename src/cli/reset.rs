@@ -20,6 +20,7 @@ use crate::phase::{Phase, Stage, Target};
 use crate::planning::{self, mutual, refused};
 use crate::plan::Plan;
 use crate::plan::load::Loaded;
+use crate::report::visible::visible;
 use crate::report::difference::Difference;
 use crate::standing;
 use crate::teardown::{self, Origin, Request};
@@ -79,7 +80,7 @@ async fn work(
     let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force };
     let graph = teardown::graph(request).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     for error in absent.values() {
-        eprintln!("warning: {error}");
+        eprintln!("warning: {}", visible(&error.to_string()));
     }
     let cluster = cluster(request, transport, now)?;
     if graph.changes() > 0 {

@@ -12,7 +12,9 @@ use crate::transport::ssh::{SshOptions, SshTransport};
 pub(super) fn open(plan: &Plan) -> Result<Arc<SshTransport>, Failure> {
     let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
     let user = std::fs::metadata("/proc/self").map_or(0, |metadata| metadata.uid());
-    let options = SshOptions::usual(runtime_directory.as_deref(), std::env::home_dir().as_deref(), user);
+    let in_ci = std::env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+    let options = SshOptions::usual(runtime_directory.as_deref(), std::env::home_dir().as_deref(), user)
+        .keeping(plan.ssh.persist, in_ci);
     SshTransport::new(plan, options).map(Arc::new).map_err(|error| Failure::from_error(Kind::LocalFile, &error))
 }
 

@@ -14,6 +14,7 @@ use crate::cluster::live::{Component, LiveCluster};
 use crate::failure::{Failure, Kind};
 use crate::names::HostName;
 use crate::phase::Stage;
+use crate::report::visible;
 use crate::plan::{Host, Plan};
 use crate::status::{Answers, Verdict, fold};
 use crate::transport::Transport;
@@ -58,7 +59,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     transport.close().await;
     let status = fold(&plan, stage, &answers, now);
     match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status).expect("a status is plain data")),
+        Output::Json => println!("{}", visible::json(&status, true)),
         Output::Text => print!("{}", status.to_text()),
     }
     match status.verdict {

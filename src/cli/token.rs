@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             Command::List { output, .. } => {
                 let tokens = tokens::list(&client).await.map_err(unanswered)?;
                 match output {
-                    Output::Json => println!("{}", serde_json::to_string_pretty(&tokens).expect("tokens are plain data")),
+                    Output::Json => println!("{}", crate::report::visible::json(&tokens, true)),
                     Output::Text => print!("{}", listed(&tokens)),
                 }
             }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::ClusterError;
 use super::live::QUESTION;
 use super::wire::describe;
+use crate::transport::parse::printable;
 
 /// A client of one member.
 #[derive(Clone)]
@@ -168,7 +169,7 @@ impl Etcd {
         };
         match serde_json::from_str::<Value>(&answer) {
             Ok(answer) if answer["health"] == "true" => Ok(()),
-            _ => Err(format!("unhealthy ({answer})")),
+            _ => Err(format!("unhealthy ({})", printable(&answer))),
         }
     }
 

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use super::quorum::Verdict;
 use super::wire::{self, Tls, describe};
-use super::{Cluster, ClusterError, departure, marks};
-use crate::artifact::undone::Departure;
+use super::etcd::Member;
+use super::{Cluster, ClusterError, marks};
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::graph::Gate;
@@ -26,6 +26,7 @@ use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 
 mod health;
+mod membership;
 
 pub use health::Component;
 
@@ -99,25 +100,6 @@ impl<T: Transport + 'static> LiveCluster<T> {
             }
         }
         Err(ClusterError::plain(format!("no API server answers ({})", reasons.join("; "))))
-    }
-
-    /// A host leaves: this cluster knows only the hosts that stay.
-    async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
-        match departure {
-            Departure::Member { peer_url, .. } => {
-                if self.etcd.is_none() {
-                    return Ok(());
-                }
-                let mut members = Vec::new();
-                for host in self.plan.etcd_hosts() {
-                    if let Some(etcd) = self.etcd_of(host) {
-                        members.push((host.name.clone(), etcd?));
-                    }
-                }
-                departure::remove_member(&members, peer_url).await
-            }
-            Departure::Node { host } => departure::delete_node(&self.client().await?, host).await,
-        }
     }
 
     fn forget_client(&self) {
@@ -327,6 +309,10 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         futures_util::future::try_join_all(questions).await
     }
 
+    async fn members(&self) -> Result<Vec<Member>, ClusterError> {
+        self.membership().await
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         if let Artifact::NodeMarks(wanted) = &change.artifact {
             // The kubelet registers its Node, and may need as long for it as anything that comes up.
@@ -342,6 +328,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
                     Ok(client) => marks::apply(&client, wanted).await,
                     Err(error) => Err(error),
                 },
+                Artifact::Membership(membership) => self.join(membership).await,
                 Artifact::Departed(departure) => self.depart(departure).await,
                 _ => Ok(()),
             };

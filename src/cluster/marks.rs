@@ -2,14 +2,23 @@
 //! write (Kubernetes itself taints nodes that are not ready), so it is read, changed and written
 //! back under the version it was read at.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Node, Taint};
+use k8s_openapi::api::storage::v1::CSINode;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::ClusterError;
 use super::live::{FIELD_MANAGER, failed};
 use crate::artifact::{Artifact, NodeMarks};
 use crate::change::{Change, Reason};
+
+/// How long a kubelet that has registered its Node may take to make its CSINode before the pod
+/// networks are set all the same.
+const PREPARED: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(100);
 
 /// What is to be done about a Node's marks.
 ///
@@ -42,10 +51,27 @@ pub async fn apply(client: &kube::Client, wanted: &NodeMarks) -> Result<(), Clus
     if differences(wanted, &node).is_empty() {
         return Ok(());
     }
-    api.patch(wanted.node.as_str(), &PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }, &Patch::Merge(patch(wanted, &node)))
+    let patch = patch(wanted, &node);
+    if patch.pointer("/spec/podCIDR").is_some() {
+        prepared(client, wanted.node.as_str()).await;
+    }
+    api.patch(wanted.node.as_str(), &PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }, &Patch::Merge(patch))
         .await
         .map_err(|error| failed("mark", &id, &error))?;
     Ok(())
+}
+
+/// Waits until the kubelet has made its CSINode, its last preparation before the Node can be ready.
+///
+/// Kubelets of older releases (v1.20 does) report ready out of turn only once, when the pod
+/// network appears; if something is missing then, the next report is 10 s later
+/// (`nodeStatusUpdateFrequency`).
+async fn prepared(client: &kube::Client, node: &str) {
+    let api: Api<CSINode> = Api::all(client.clone());
+    let deadline = Instant::now() + PREPARED;
+    while !matches!(api.get_opt(node).await, Ok(Some(_))) && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
 }
 
 /// What differs, as dotted paths.

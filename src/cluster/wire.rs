@@ -13,12 +13,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::ConfigExt as _;
 use kube::config::AuthInfo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tower::{Layer as _, Service};
+use tower::{Layer as _, Service, ServiceExt as _};
 
 use super::ClusterError;
 use crate::artifact::Secret;
 use crate::names::HostName;
+use crate::transport::parse::printable;
 use crate::transport::{Stream, Transport, TransportError};
+
+/// No answer of an API server or of etcd may be longer, in bytes. A page of 500 Nodes of a big
+/// cluster has a tenth of it.
+const LARGEST_BODY: usize = 64 << 20;
+/// What an error says is for people, and comes from a host.
+const LONGEST_REASON: usize = 2000;
 
 /// Who a client is and whom it trusts.
 #[derive(Debug, Clone)]
@@ -75,7 +82,11 @@ pub fn client<T: Transport + 'static>(
         .rustls_https_connector_with_connector(wire)
         .map_err(|error| ClusterError::plain(format!("cannot set up TLS to {host}: {error}")))?;
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-    Ok(kube::Client::new(config.base_uri_layer().layer(http), "default"))
+    // An answer is read whole before it is looked at.
+    let bounded = config.base_uri_layer().layer(http).map_response(|response: http::Response<_>| {
+        response.map(|body| http_body_util::Limited::new(body, LARGEST_BODY))
+    });
+    Ok(kube::Client::new(bounded, "default"))
 }
 
 /// Opens streams through a host's SSH connection, for hyper.
@@ -133,9 +144,13 @@ impl AsyncWrite for Pipe {
     }
 }
 
-/// The text of a `kube` error with its causes, on one line.
+/// The text of a `kube` error with its causes, on one line, safe to show.
 #[must_use]
 pub fn describe(error: &kube::Error) -> String {
+    printable(&told(error)).chars().take(LONGEST_REASON).collect()
+}
+
+fn told(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
     }

@@ -61,6 +61,11 @@ pub fn artifacts(
     }
     let all: Vec<Artifact> = others.iter().chain(&artifacts).cloned().collect();
     let stamp = stamp_of(&inputs, &all);
+    if host.is_node() {
+        // A running kubelet reads its certificate once. The file is no part of the stamp: it is wanted
+        // only in the run that makes it, and later the kubelet has moved on to its own.
+        inputs.push(paths::kubelet_client_issued());
+    }
     artifacts.push(Artifact::Unit { name: UNIT.into(), inputs, stamp, check: None });
     Ok(artifacts)
 }

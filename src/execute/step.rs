@@ -1,5 +1,5 @@
-//! One step: what must hold before, its changes on the host in one command, its changes in the
-//! cluster one by one, then its gates all at once. Every wait has an end.
+//! One step: what must hold before, its changes in their order (neighbours on the host in one
+//! command, those in the cluster one by one), then its gates all at once. Every wait has an end.
 
 use std::any::Any;
 use std::future::Future;
@@ -44,22 +44,22 @@ where
     if !step.changes.is_empty() && !step.before.is_empty() {
         precede(step, execution, &progress).await?;
     }
-    let (in_cluster, on_host): (Vec<usize>, Vec<usize>) =
-        (0..step.changes.len()).partition(|&index| is_in_cluster(&step.changes[index]));
-    if !on_host.is_empty() {
+    // In their order, neighbours on the host as one command: a member is announced before its manifest
+    // is written, and gets its vote after that.
+    let indices: Vec<usize> = (0..step.changes.len()).collect();
+    let alike = |one: &usize, other: &usize| is_in_cluster(&step.changes[*one]) == is_in_cluster(&step.changes[*other]);
+    for group in indices.chunk_by(alike) {
+        if is_in_cluster(&step.changes[group[0]]) {
+            change_cluster(step, group, execution, &progress).await?;
+            continue;
+        }
         let Target::Host(host) = &step.id.target else {
             return Err(Box::new(failure(
                 step,
                 "a step of the cluster has changes of a host; this is a bug in slipway",
             )));
         };
-        change_host(step, host, &on_host, execution, &progress).await?;
-    }
-    for index in in_cluster {
-        let change = &step.changes[index];
-        let applied = ended(execution.limits.step_timeout.0, execution.cluster.apply(change)).await;
-        applied.map_err(|error| cluster_failure(step, change.artifact.id(), error))?;
-        progress(Progress::Done { index });
+        change_host(step, host, group, execution, &progress).await?;
     }
     if !step.gates.is_empty() {
         progress(waiting(&step.gates));
@@ -93,6 +93,21 @@ async fn precede<T, C: Cluster>(
 
 fn is_in_cluster(change: &Change) -> bool {
     change.artifact.is_of_cluster()
+}
+
+async fn change_cluster<T, C: Cluster>(
+    step: &Step,
+    indices: &[usize],
+    execution: &Execution<'_, T, C>,
+    progress: &(impl Fn(Progress) + Send + Sync),
+) -> Result<(), Box<StepFailure>> {
+    for &index in indices {
+        let change = &step.changes[index];
+        let applied = ended(execution.limits.step_timeout.0, execution.cluster.apply(change)).await;
+        applied.map_err(|error| cluster_failure(step, change.artifact.id(), error))?;
+        progress(Progress::Done { index });
+    }
+    Ok(())
 }
 
 async fn change_host<T, C>(
@@ -182,7 +197,8 @@ fn cluster_failure(step: &Step, change: String, error: ClusterError) -> Box<Step
 
 /// What usually helps. Statuses are those of POSIX `sh` and of coreutils' `timeout`.
 fn hint(status: i32, stderr: &str) -> Option<String> {
-    let text = if stderr.contains("No space left on device") {
+    // The second is what tar says.
+    let text = if ["No space left on device", "Wrote only "].iter().any(|said| stderr.contains(said)) {
         "free some space on the host, then run the same command again"
     } else if stderr.contains("Read-only file system") {
         "the host's file system is read-only; look at its kernel log"
@@ -218,6 +234,14 @@ pub(super) fn quorum_failure(step: &StepId, holder: &HostName) -> StepFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_whatever_met_it() {
+        let free_some = Some("free some space on the host, then run the same command again".to_owned());
+        assert_eq!(hint(74, "tar: payload-0: Wrote only 4608 of 10240 bytes\ntar: Exiting with failure status"), free_some);
+        assert_eq!(hint(1, "install: error writing '/etc/x': No space left on device"), free_some);
+        assert_eq!(hint(1, "slipway: something else"), None);
+    }
 
     #[test]
     fn a_cluster_that_does_not_answer_ends_in_time() {

@@ -139,8 +139,9 @@ fn guarded() -> (Plan, StepGraph) {
         Target::Host(name) => plan.host(name).cloned(),
         Target::Cluster => None,
     };
+    let standing = crate::standing::Standing { stage: Stage::Living, ..crate::standing::survey_nothing(&plan).unwrap() };
     let guard = |step: Step| match host(&step) {
-        Some(host) => Step { before: desired::preconditions(step.id.phase, &plan, &host, Stage::Living), ..step },
+        Some(host) => Step { before: desired::preconditions(step.id.phase, &plan, &host, &standing), ..step },
         None => step,
     };
     let steps = full(&plan).into_iter().map(guard).collect();
@@ -166,6 +167,26 @@ fn a_member_is_not_touched_while_another_one_is_down() {
 }
 
 #[test]
+fn changes_of_both_kinds_keep_their_order() {
+    let plan = crate::graph::tests::plan(1, 0, 0);
+    let mut mixed = step("etcd@cp-1");
+    let (first, last) = (crate::graph::tests::object("first"), crate::graph::tests::object("last"));
+    mixed.changes = vec![first, file("/etc/a"), file("/etc/b"), last, file("/etc/c")];
+    let ran = run(&build(&plan, Stage::Fresh, vec![mixed]), &plan.limits, &[]);
+    let done: Vec<(usize, String)> = ran
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ChangeDone { done, artifact, .. } => Some((*done, artifact.clone())),
+            _ => None,
+        })
+        .collect();
+    let ids = ["ConfigMap/first", "/etc/a", "/etc/b", "ConfigMap/last", "/etc/c"];
+    assert_eq!(done, ids.iter().enumerate().map(|(index, id)| (index + 1, (*id).to_owned())).collect::<Vec<_>>());
+    assert_eq!(ran.begun(), ["etcd@cp-1", "etcd@cp-1"], "neighbours go as one command");
+}
+
+#[test]
 fn what_must_hold_is_asked_before_every_disruption_and_nowhere_else() {
     let (plan, graph) = guarded();
     let ran = run(&graph, &plan.limits, &[]);
@@ -181,10 +202,14 @@ fn what_must_hold_is_asked_before_every_disruption_and_nowhere_else() {
     // A step without changes asks nothing; a fresh cluster and a lone member have nothing to keep.
     let graph = build(&plan, Stage::Living, graph.steps().map(|step| Step { changes: Vec::new(), ..step.clone() }).collect());
     assert!(run(&graph, &plan.limits, &[]).cluster.log.lock().unwrap().is_empty());
-    let asks = |plan: &Plan, stage| desired::preconditions(Phase::Etcd, plan, &plan.hosts[0], stage).len();
+    let asked_for = |phase, plan: &Plan, stage| {
+        let standing = crate::standing::Standing { stage, ..crate::standing::survey_nothing(plan).unwrap() };
+        desired::preconditions(phase, plan, &plan.hosts[0], &standing)
+    };
+    let asks = |plan: &Plan, stage| asked_for(Phase::Etcd, plan, stage).len();
     assert_eq!((asks(&plan, Stage::Fresh), asks(&plan, Stage::Living)), (0, 2));
     assert_eq!(asks(&crate::graph::tests::plan(1, 0, 1), Stage::Living), 0);
-    assert_eq!(desired::preconditions(Phase::Runtime, &plan, &plan.hosts[0], Stage::Living), []);
+    assert_eq!(asked_for(Phase::Runtime, &plan, Stage::Living), []);
 }
 
 #[test]
@@ -223,7 +248,7 @@ fn objects_are_applied_in_order_through_the_cluster_and_files_through_the_host()
             _ => None,
         })
         .collect();
-    assert_eq!(done, ["/etc/d", "ConfigMap/c", "ConfigMap/a", "ConfigMap/b"]);
+    assert_eq!(done, ["ConfigMap/c", "/etc/d", "ConfigMap/a", "ConfigMap/b"]);
 }
 
 #[test]

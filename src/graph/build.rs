@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::waves::Waves;
+use super::waves::{self, Waves};
 use super::{GraphError, Step, StepGraph};
 use crate::phase::{After, On, Phase, RULES, Rule, Stage, StepId, Target, rule};
 use crate::plan::{Limits, Plan};
@@ -16,6 +16,7 @@ impl StepGraph {
     /// A step is given twice or has no place in the plan. The rules themselves have no cycle.
     pub fn build(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits) -> Result<Self, GraphError> {
         let waves = Waves::of(plan, stage, &steps, limits);
+        let joining: Vec<Target> = steps.iter().filter(|step| waves::joins_etcd(step)).map(|step| step.id.target.clone()).collect();
         let mut given = BTreeMap::new();
         for step in steps {
             if let Some(twin) = given.insert(step.id.clone(), step) {
@@ -37,6 +38,11 @@ impl StepGraph {
         edges.extend(waves.edges(|id| has_step(plan, id.phase, &id.target)));
         if stage == Stage::Fresh {
             edges.extend(kubelets_after_api_servers(plan));
+        }
+        for target in joining {
+            let exists = |id: &StepId| has_step(plan, id.phase, &id.target);
+            edges.retain(|edge| !is_turned(edge, &target));
+            edges.extend(kubelet_before_etcd(&target).into_iter().filter(|(earlier, later)| exists(earlier) && exists(later)));
         }
         let etcd_hosts = plan.etcd_hosts().map(|host| host.name.clone()).collect();
         Ok(Self { waves, ..Self::assemble(stage, etcd_hosts, nodes, edges)? })
@@ -64,6 +70,29 @@ fn kubelets_after_api_servers(plan: &Plan) -> Vec<(StepId, StepId)> {
             healthy.iter().map(|target| (step(Phase::Healthy, target), later.clone())).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// An edge that does not hold on a host that joins etcd.
+fn is_turned((earlier, later): &(StepId, StepId), target: &Target) -> bool {
+    earlier.target == *target
+        && later.target == *target
+        && later.phase == Phase::Kubelet
+        && matches!(earlier.phase, Phase::Etcd | Phase::ControlPlane)
+}
+
+/// A member that joins a living etcd is announced, started and given its vote in one step, so its
+/// kubelet has to run before; and its API server starts when the member serves it.
+fn kubelet_before_etcd(target: &Target) -> [(StepId, StepId); 4] {
+    let edge = |earlier, later| {
+        let step = |phase| StepId { phase, target: target.clone() };
+        (step(earlier), step(later))
+    };
+    [
+        edge(Phase::Kubelet, Phase::Etcd),
+        edge(Phase::Kubelet, Phase::ControlPlane),
+        edge(Phase::Etcd, Phase::Healthy),
+        edge(Phase::ControlPlane, Phase::Healthy),
+    ]
 }
 
 fn has_step(plan: &Plan, phase: Phase, target: &Target) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::artifact::Content;
+use crate::artifact::membership::Membership;
 use crate::change::Reason;
 use crate::names::{Mode, RemotePath};
 use crate::phase::RULES;
@@ -157,6 +158,47 @@ fn a_living_cluster_changes_carriers_one_by_one_then_workers_in_a_window() {
 }
 
 #[test]
+fn a_carrier_that_is_down_already_is_mended_before_the_others_are_touched() {
+    let changed = |path: &RemotePath, reason| Change { reason, ..file(path.as_str()) };
+    let unit = |name: &str, reason| {
+        let stamp = crate::names::Digest::of("");
+        Change { artifact: Artifact::Unit { name: name.into(), inputs: Vec::new(), stamp, check: None }, reason, before: None }
+    };
+    let content = Reason::Content { found: None, drift: false };
+    let stopped = Reason::Stopped { found: "failed".into() };
+    let (etcd, api_server) = (crate::paths::etcd_manifest(), crate::paths::api_server_manifest());
+    let rows = [
+        ("control-plane", changed(&api_server, Reason::Missing), "cp-3 → cp-1 → cp-2"),
+        ("etcd", changed(&etcd, Reason::Missing), "cp-3 → cp-1 → cp-2"),
+        ("kubelet", unit("kubelet.service", stopped), "cp-3 → cp-1 → cp-2"),
+        ("kubelet", unit("kubelet.service", Reason::Missing), "cp-3 → cp-1 → cp-2"),
+        // Another restart is not an outage, nor is a file of any other kind.
+        ("kubelet", unit("kubelet.service", Reason::Inputs { changed: Vec::new() }), "cp-1 → cp-2 → cp-3"),
+        ("control-plane", changed(&api_server, content.clone()), "cp-1 → cp-2 → cp-3"),
+        ("control-plane", changed(&api_server, Reason::Resumed), "cp-1 → cp-2 → cp-3"),
+        ("certificates", file("/etc/kubernetes/pki/apiserver.crt"), "cp-1 → cp-2 → cp-3"),
+    ];
+    for (phase, change, order) in rows {
+        let mut steps: Vec<Step> = full(&plan(3, 0, 0)).into_iter().filter(|step| step.id.phase == Phase::Certificates).collect();
+        let broken = id(&format!("{phase}@cp-3"));
+        steps.retain(|step| step.id != broken);
+        steps.push(Step { changes: vec![change.clone()], ..Step::empty(broken) });
+        let graph = build(&plan(3, 0, 0), Stage::Living, steps);
+        assert_eq!(graph.order_text().unwrap(), order, "{change:?}");
+    }
+
+    // An upgrade still takes etcd of its own before any API server, a broken one too.
+    let plan = plan(2, 3, 0);
+    let mut steps = full(&plan);
+    for (step, path) in [("etcd@etcd-2", &etcd), ("control-plane@cp-2", &api_server)] {
+        let step = steps.iter_mut().find(|found| found.id == id(step)).unwrap();
+        step.changes = vec![changed(path, Reason::Missing)];
+    }
+    let graph = build(&plan, Stage::Living, steps);
+    assert_eq!(graph.order_text().unwrap(), "etcd-2 → etcd-1 → etcd-3 → cp-2 → cp-1");
+}
+
+#[test]
 fn workers_that_join_a_living_cluster_do_not_wait_for_each_other() {
     let plan = plan(1, 0, 3);
     let mut steps = Vec::new();
@@ -170,6 +212,44 @@ fn workers_that_join_a_living_cluster_do_not_wait_for_each_other() {
     let graph = build(&plan, Stage::Living, steps);
     assert!(!comes_before(&graph, "kubelet@w-1", "certificates@w-2"));
     assert_eq!(graph.waves().joining.len(), 3);
+}
+
+/// A step in which the host's member joins etcd.
+fn joining(host: &str, replaces: Option<u64>) -> Step {
+    let replaces = replaces.map(crate::cluster::etcd::MemberId);
+    let learner = Membership::Learner { host: host.parse().unwrap(), peer_url: String::new(), replaces, peers: Vec::new() };
+    let mut etcd = step(&format!("etcd@{host}"));
+    etcd.changes.insert(0, Change { artifact: Artifact::Membership(learner), reason: Reason::Missing, before: None });
+    etcd
+}
+
+#[test]
+fn a_member_joins_on_a_running_kubelet_and_its_api_server_follows() {
+    let plan = plan(2, 0, 0);
+    let mut steps: Vec<Step> = full(&plan).into_iter().filter(|step| step.id != id("etcd@cp-2")).collect();
+    steps.push(joining("cp-2", None));
+    let graph = build(&plan, Stage::Living, steps);
+    for (earlier, later) in [("kubelet", "etcd"), ("etcd", "control-plane"), ("control-plane", "healthy")] {
+        assert!(comes_before(&graph, &format!("{earlier}@cp-2"), &format!("{later}@cp-2")), "{earlier} {later}");
+    }
+    assert!(comes_before(&graph, "certificates@cp-2", "kubelet@cp-2"));
+    assert!(comes_before(&graph, "etcd@cp-1", "kubelet@cp-1"), "elsewhere the kubelet is last");
+    assert!(comes_before(&graph, "healthy@cp-1", "certificates@cp-2"));
+    assert!(!comes_before(&graph, "healthy@cp-1", "images@cp-2"), "it is prepared meanwhile");
+}
+
+#[test]
+fn lost_members_come_first_and_new_ones_last() {
+    let order = |joins: &[(&str, Option<u64>)], plan: &Plan| {
+        let mut steps: Vec<Step> = full(plan);
+        steps.retain(|step| !joins.iter().any(|(host, _)| step.id == id(&format!("etcd@{host}"))));
+        steps.extend(joins.iter().map(|(host, replaces)| joining(host, *replaces)));
+        build(plan, Stage::Living, steps).waves().carriers.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let stacked = [("cp-1", None), ("cp-3", Some(7))];
+    assert_eq!(order(&stacked, &plan(4, 0, 0)), ["cp-3", "cp-2", "cp-4", "cp-1"]);
+    // API servers that name a member come after it has joined.
+    assert_eq!(order(&[("etcd-1", None)], &plan(1, 2, 0)), ["etcd-2", "etcd-1", "cp-1"]);
 }
 
 #[test]

@@ -7,10 +7,13 @@ use serde::Serialize;
 
 use super::Step;
 use crate::artifact::Artifact;
-use crate::change::Reason;
+use crate::artifact::membership::Membership;
+use crate::change::{Change, Reason};
 use crate::names::HostName;
+use crate::paths;
 use crate::phase::{After, On, Phase, RULES, Stage, StepId, Target, rule};
 use crate::plan::{Host, Limits, Plan};
+use crate::standing::Join;
 
 /// Whether changes of this phase may interrupt what runs on the host. `Authority` only adds
 /// files that nothing reads yet, so it is not one of them.
@@ -30,7 +33,7 @@ pub fn is_unsettled(phase: Phase) -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Waves {
-    /// Hosts with etcd members or API servers, one by one in this order.
+    /// Hosts with etcd members or API servers, one by one in this order: those that are down first.
     pub carriers: Vec<HostName>,
     /// Hosts that serve pods, after the carriers, `at_once` at a time in this order.
     pub workers: Vec<HostName>,
@@ -57,8 +60,15 @@ impl Waves {
         let names = |hosts: Vec<&Host>| -> Vec<HostName> { hosts.into_iter().map(|host| host.name.clone()).collect() };
         let (mut carriers, others): (Vec<&Host>, Vec<&Host>) =
             plan.hosts.iter().filter(|host| changed.contains_key(&host.name)).partition(carries);
-        // etcd of its own before the API servers that use it, as when a cluster is upgraded.
-        carriers.sort_by_key(|host| host.is_control_plane());
+        // A member that is known to etcd and not well comes first, because nobody else may go down
+        // before. etcd of its own before the API servers that use it, as when a cluster is upgraded.
+        // New members come when all is settled. Among equals a host that is down already comes first:
+        // while it is, the gates before all others refuse, and what is done to it is the repair.
+        carriers.sort_by_key(|host| {
+            let steps = &changed[&host.name];
+            let is_repair = steps.iter().find_map(|step| membership(step)).map(Join::is_repair);
+            (is_repair != Some(true), host.is_control_plane(), is_repair.is_some(), !is_down(steps))
+        });
         let (joining, workers) = others.into_iter().partition(|host: &&Host| kubelet_is_down(&changed[&host.name]));
         Self {
             carriers: names(carriers),
@@ -106,10 +116,38 @@ fn ends(host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec
     (first.map(|&phase| id(phase)).collect(), last.map(|&phase| id(phase)).collect())
 }
 
+/// Whether the step lets a member join etcd.
+#[must_use]
+pub fn joins_etcd(step: &Step) -> bool {
+    membership(step).is_some()
+}
+
+/// The first thing a step does about etcd's membership.
+fn membership(step: &Step) -> Option<&Membership> {
+    step.changes.iter().find_map(|change| match &change.artifact {
+        Artifact::Membership(membership) => Some(membership),
+        _ => None,
+    })
+}
+
 /// Whether the kubelet does not run yet: its unit is missing or stopped.
 fn kubelet_is_down(steps: &[&Step]) -> bool {
-    steps.iter().flat_map(|step| &step.changes).any(|change| {
-        matches!(&change.artifact, Artifact::Unit { name, .. } if name == "kubelet.service")
-            && matches!(change.reason, Reason::Missing | Reason::Stopped { .. })
+    steps.iter().flat_map(|step| &step.changes).any(is_idle_kubelet)
+}
+
+/// Whether what the host carries cannot be running: the manifest of its etcd member or its API
+/// server is not there, or the kubelet that runs them stands still. A manifest that is `Paused` and
+/// `Resumed` by this run counts as running.
+fn is_down(steps: &[&Step]) -> bool {
+    steps.iter().flat_map(|step| &step.changes).any(|change| match &change.artifact {
+        Artifact::File { path, .. } => {
+            change.reason == Reason::Missing && [paths::etcd_manifest(), paths::api_server_manifest()].contains(path)
+        }
+        _ => is_idle_kubelet(change),
     })
+}
+
+fn is_idle_kubelet(change: &Change) -> bool {
+    matches!(&change.artifact, Artifact::Unit { name, .. } if name == "kubelet.service")
+        && matches!(change.reason, Reason::Missing | Reason::Stopped { .. })
 }

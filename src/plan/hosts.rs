@@ -137,6 +137,11 @@ pub struct Ssh {
     /// How long a connection may take.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
+    /// How long a connection that is not used stays open for the next run of slipway, which then
+    /// needs no login; at least a minute, or `0s` to close connections when a run ends. Left out:
+    /// `10m`, and `0s` where the environment variable `CI` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persist: Option<Span>,
 }
 
 fn default_connect_timeout() -> Span {
@@ -154,6 +159,7 @@ impl Default for Ssh {
             config_file: None,
             known_hosts_file: None,
             connect_timeout: default_connect_timeout(),
+            persist: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! of it can be used. `load` adds the file system: it reads the file and finds the files it names.
 
 use std::path::{Path, PathBuf};
+use std::io::Read as _;
 use std::{fmt, fs, io};
 
 use serde_json::Value;
@@ -123,8 +124,13 @@ fn read(file: &Path) -> Result<String, LoadError> {
     if bytes > MOST_BYTES {
         return Err(LoadError::TooBig { file: file.to_owned(), bytes });
     }
-    let bytes = fs::read(file).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|_| LoadError::NotText { file: file.to_owned() })
+    // What is no plain file (a pipe, a device) has no size, and may have no end.
+    let mut text = Vec::new();
+    fs::File::open(file).and_then(|open| open.take(MOST_BYTES + 1).read_to_end(&mut text)).map_err(failed)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(LoadError::TooBig { file: file.to_owned(), bytes: text.len() as u64 });
+    }
+    String::from_utf8(text).map_err(|_| LoadError::NotText { file: file.to_owned() })
 }
 
 /// Checks the text of a plan file. Returns the plan with its warnings.

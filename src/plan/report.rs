@@ -7,6 +7,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
 
 use super::problem::{Problem, Severity};
+use crate::report::visible::visible;
 use crate::yaml::Place;
 
 /// How many problems are shown in full; more than a person reads at once helps nobody.
@@ -29,26 +30,26 @@ fn render_one(problem: &Problem, text: &str, file: &str, renderer: &Renderer) ->
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let title = level.primary_title(problem.message.as_str()).id(problem.code);
+    let title = level.primary_title(visible(&problem.message)).id(problem.code);
     let related = problem.related.as_ref();
     let places = [Some(problem.place), related.map(|related| related.place)];
     let mut group = if problem.line == 0 || text.is_empty() {
         title.element(Origin::path(file))
     } else {
         let window = window(text, places.into_iter().flatten());
-        let field = problem.path.to_string();
+        let field = visible(&problem.path.to_string());
         let mut snippet = Snippet::source(&text[window.clone()])
             .path(file)
             .line_start(1 + text[..window.start].matches('\n').count())
             .annotation(mark(AnnotationKind::Primary, problem.place, text, &window).label(field));
         if let Some(related) = related.filter(|related| related.place.line > 0 && related.place != problem.place) {
             let mark = mark(AnnotationKind::Context, related.place, text, &window);
-            snippet = snippet.annotation(mark.label(related.message.as_str()));
+            snippet = snippet.annotation(mark.label(visible(&related.message)));
         }
         title.element(snippet)
     };
     if let Some(hint) = &problem.hint {
-        group = group.element(Level::HELP.message(hint.as_str()));
+        group = group.element(Level::HELP.message(visible(hint)));
     }
     renderer.render(&[group])
 }

@@ -101,6 +101,27 @@ fn bad_hosts_are_told_what_is_wrong() {
 }
 
 #[test]
+fn programs_that_are_brought_need_room_the_first_time() {
+    let with_room = |mebibytes: u64, there: bool| {
+        let mut facts = good();
+        facts.system.free_bytes.insert("/usr/local/bin".into(), mebibytes << 20);
+        if there {
+            let found = crate::facts::FoundProgram { size: 1, mode: crate::names::Mode(0o755), noted: None };
+            facts.state.programs.insert(crate::names::RemotePath::fixed("/usr/local/bin/kubelet"), found);
+        }
+        facts
+    };
+    let brings = plan("v1.34.2", "control-plane, worker", "binaries: {kubelet: {upload: kubelet}}");
+    let little = ["Error disk-space: only 200 MiB are free on /usr/local/bin"];
+    assert_eq!(findings(&brings, with_room(200, false), Stage::Fresh), little);
+    assert_eq!(findings(&brings, with_room(200, false), Stage::Living), little, "a host that joins");
+    assert_eq!(findings(&brings, with_room(200, true), Stage::Fresh), [""; 0]);
+    assert_eq!(findings(&brings, with_room(300, false), Stage::Fresh), [""; 0]);
+    assert_eq!(findings(&usual(), with_room(200, false), Stage::Fresh), [""; 0], "nothing is put there");
+    assert_eq!(findings(&usual(), with_room(1, false), Stage::Fresh), ["Error disk-space: only 1 MiB are free on /usr/local/bin"]);
+}
+
+#[test]
 fn everything_wrong_is_reported_at_once() {
     let system = System {
         cpus: 1,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Event;
+use super::visible::json;
 use crate::names::{ClusterName, Digest};
 
 /// What a run is, for the first line.
@@ -43,6 +44,27 @@ pub struct Journal {
     file: Option<File>,
 }
 
+/// Credentials that were handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Issuance {
+    /// Whom they name.
+    pub name: String,
+    /// The groups they carry.
+    pub groups: Vec<String>,
+    /// The certificate's serial number.
+    pub serial: String,
+    /// The end of its life.
+    pub not_after: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Issued<'a> {
+    event: &'static str,
+    #[serde(flatten)]
+    issuance: &'a Issuance,
+}
+
 #[derive(Serialize)]
 struct Record<'a, T> {
     time: Timestamp,
@@ -71,7 +93,7 @@ pub fn directory(cluster: &ClusterName, variable: impl Fn(&str) -> Option<PathBu
 /// An event with its time as one line of JSON, as `--output json` prints it.
 #[must_use]
 pub fn json_line(time: Timestamp, event: &Event) -> String {
-    serde_json::to_string(&Record { time, what: event }).expect("events are plain data")
+    json(&Record { time, what: event }, false)
 }
 
 impl Journal {
@@ -105,6 +127,15 @@ impl Journal {
     /// It could not be written. Later calls do nothing.
     pub fn record(&mut self, time: Timestamp, event: &Event) -> Result<(), JournalError> {
         self.write(&json_line(time, event))
+    }
+
+    /// Writes that credentials were handed out; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn issued(&mut self, time: Timestamp, issuance: &Issuance) -> Result<(), JournalError> {
+        let line = Record { time, what: &Issued { event: "credentials-issued", issuance } };
+        self.write(&serde_json::to_string(&line).expect("an issuance is plain data"))
     }
 
     fn write(&mut self, line: &str) -> Result<(), JournalError> {

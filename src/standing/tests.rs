@@ -122,16 +122,6 @@ fn members_of_a_living_cluster_keep_how_they_were_started() {
 }
 
 #[test]
-fn a_living_cluster_gets_no_new_member() {
-    let manifest = etcd_manifest(MEMBERS, "");
-    let member = || with_data(facts(&[FORMED, (ETCD_MANIFEST, &manifest)]));
-    let refusals = survey(&plan(THREE, ""), &all(&[("a", member()), ("b", member()), ("c", facts(&[]))])).unwrap_err();
-    assert_eq!(refusals, [Refusal::NewMember { host: "c".parse().unwrap() }]);
-    // One that is only away is no new one.
-    assert!(survey(&plan(THREE, ""), &all(&[("a", member()), ("b", member())])).is_ok());
-}
-
-#[test]
 fn nodes_keep_their_pod_networks_when_hosts_come_and_go() {
     let first = survey_nothing(&plan(&["a:control-plane", "b", "c"], "")).unwrap();
     assert_eq!(networks(&first), pairs(&[("a", "10.244.0.0/24"), ("b", "10.244.1.0/24"), ("c", "10.244.2.0/24")]));

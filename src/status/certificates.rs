@@ -68,7 +68,7 @@ fn places(state: &State) -> BTreeSet<RemotePath> {
 }
 
 /// The certificate at a path; `None` if it is a kubeconfig that refers to another file.
-fn read(state: &State, path: &RemotePath) -> Option<Result<Certificate, String>> {
+pub(super) fn read(state: &State, path: &RemotePath) -> Option<Result<Certificate, String>> {
     let Some(content) = state.content(&target(state, path)) else {
         return Some(Err("it cannot be read".into()));
     };

@@ -143,7 +143,7 @@ pub(super) fn fold(plan: &Plan, host: &Host, answers: &Answers, now: Timestamp) 
         if let Some(version) = found.and_then(|node| text(node, "/status/nodeInfo/containerRuntimeVersion")) {
             status.runtime = version.replacen("://", " ", 1);
         }
-        status.node = Some(node(found));
+        status.node = Some(node_status(found));
     }
     status
 }
@@ -152,7 +152,8 @@ fn text<'a>(node: &'a Value, pointer: &str) -> Option<&'a str> {
     node.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-fn node(found: Option<&Value>) -> NodeStatus {
+/// What the API's Node says; `None` if there is none.
+pub(crate) fn node_status(found: Option<&Value>) -> NodeStatus {
     let Some(node) = found else {
         let reason = Some("not registered".to_owned());
         return NodeStatus { registered: false, ready: false, reason, cordoned: false, kubelet_version: String::new() };

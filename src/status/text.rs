@@ -165,7 +165,8 @@ fn size(bytes: u64) -> String {
 }
 
 /// Rows below a heading, each column as wide as its widest cell; nothing if there are no rows.
-fn columns(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+/// A table with a heading, safe for a terminal; empty without rows.
+pub(crate) fn columns(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut lines: Vec<Vec<String>> = vec![heading.iter().map(|&word| word.to_owned()).collect()];
     lines.extend(rows.map(|row| row.iter().map(|cell| visible(cell)).collect()));
     if lines.len() == 1 {

@@ -36,9 +36,9 @@ pub fn script(request: &ProbeRequest) -> String {
     }
     script.fixed("look_system");
     script.call("look_commands", &request.commands);
-    for (command, look) in [("containerd", "look_containerd"), ("kubelet", "look_kubelet")] {
+    for command in ["containerd", "kubelet"] {
         if request.commands.iter().any(|wanted| wanted == command) {
-            script.fixed(look);
+            script.call("look_version", [command]);
         }
     }
     script.call("look_modules", request.modules.iter().map(|module| module.replace('-', "_")));

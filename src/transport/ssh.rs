@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openssh::{ForwardType, Socket};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
@@ -20,7 +20,7 @@ use super::script::{self, ScriptContext};
 use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError, Work, probe};
 use crate::artifact::Secret;
 use crate::facts::Facts;
-use crate::names::{HostName, RemotePath};
+use crate::names::{HostName, RemotePath, Span};
 use crate::plan::Plan;
 
 mod config;
@@ -33,11 +33,14 @@ pub use config::{ConfigError, UserConfig};
 use lock::Lock;
 use payload::{Cargo, SendError};
 use remote::{Remote, refusal};
-use session::{Connection, Process, last_lines, read_answer, send_script, tail};
+use session::{Connection, Process, last_lines, next_line, read_answer, send_script, tail};
 
 /// How long a probe or a fetch may take, besides making the connection. A host that waits for a
 /// step of an earlier run takes 30 seconds.
 const ANSWER_TIME: Duration = Duration::from_secs(150);
+
+/// How many lines a diagnosis has at most, each of bounded length.
+const MOST_DIAGNOSIS_LINES: usize = 2000;
 
 /// How the transport works on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +76,22 @@ impl SshOptions {
             user_config: UserConfig { files },
             root: None,
         }
+    }
+
+    /// Keeps connections as the plan says: that long after a run, or not at all. Where it says
+    /// nothing they are kept, but not in CI, where no next run comes by.
+    #[must_use]
+    pub fn keeping(mut self, persist: Option<Span>, in_ci: bool) -> Self {
+        match persist {
+            Some(persist) => {
+                self.reuse = !persist.0.is_zero();
+                if self.reuse {
+                    self.idle = persist.0;
+                }
+            }
+            None => self.reuse = !in_ci,
+        }
+        self
     }
 }
 
@@ -231,9 +250,10 @@ impl SshTransport {
 
         let mut current = None;
         let mut begun = false;
-        let mut lines = BufReader::new(output).split(b'\n');
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
         // What the script prints is of a host: lines that are none of ours are skipped.
-        while let Ok(Some(line)) = lines.next_segment().await {
+        while let Ok(true) = next_line(&mut output, &mut line).await {
             let line = String::from_utf8_lossy(&line);
             begun = begun || line == probe::BEGIN;
             let index = |mark: &str| line.strip_prefix(mark).and_then(|number| number.parse::<usize>().ok());
@@ -347,7 +367,7 @@ impl Transport for SshTransport {
         let text = String::from_utf8_lossy(answer.expose());
         let begin = text.find(&format!("{}\n", probe::BEGIN)).map_or(0, |place| place + probe::BEGIN.len() + 1);
         let end = text.rfind(probe::END).unwrap_or(text.len());
-        Ok(last_lines(text.get(begin..end).unwrap_or_default(), usize::MAX))
+        Ok(last_lines(text.get(begin..end).unwrap_or_default(), MOST_DIAGNOSIS_LINES))
     }
 
     fn round_trips(&self, host: &HostName) -> usize {
@@ -423,5 +443,17 @@ mod tests {
         assert_eq!(short.control_directory, Path::new("/run/user/1000/slipway"));
         let long = SshOptions::usual(Some(Path::new(&format!("/{}", "x".repeat(80)))), None, 1000);
         assert_eq!(long.control_directory, Path::new("/tmp/slipway-1000"));
+    }
+
+    #[test]
+    fn connections_are_kept_as_the_plan_says_and_else_unless_in_ci() {
+        let kept = |persist: Option<u64>, in_ci| {
+            let options = SshOptions::usual(None, None, 1000).keeping(persist.map(Span::seconds), in_ci);
+            (options.reuse, options.idle.as_secs())
+        };
+        assert_eq!(kept(None, false), (true, 600));
+        assert_eq!(kept(None, true), (false, 600));
+        assert_eq!(kept(Some(60), true), (true, 60), "what the plan says goes first");
+        assert_eq!(kept(Some(0), false), (false, 600), "within a run connections are still kept");
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::decide::{self, Decision};
+use super::decide::{self, Decision, Requested};
 use super::inspect::{self, Certificate, InspectError};
 use super::kubeconfig;
 use super::problem::TrustProblem;
@@ -296,10 +296,11 @@ pub fn needed_keys(
     version: KubernetesVersion,
     facts: &BTreeMap<HostName, Facts>,
     survey: &AuthoritySurvey,
+    requested: &Requested,
     now: Timestamp,
 ) -> Result<Vec<KeyRequest>, Vec<TrustProblem>> {
     let mut uses: BTreeMap<ClusterPair, Vec<String>> = BTreeMap::new();
-    for (leaf, decision) in decide::decide_all(plan, version, facts, survey, now) {
+    for (leaf, decision) in decide::decide_all(plan, version, facts, survey, requested, now) {
         if let Decision::Issue(reason) = decision {
             let pair = ClusterPair::Authority(leaf.authority);
             uses.entry(pair).or_default().push(format!("{} on {} ({reason})", leaf.name, leaf.host));

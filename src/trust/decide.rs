@@ -95,6 +95,8 @@ pub enum Reason {
     AuthorityDiffers,
     /// The kubeconfig does not refer to the kubelet's certificate.
     CredentialsDiffer,
+    /// It is good, and somebody asked for a new one.
+    Requested,
 }
 
 impl fmt::Display for Reason {
@@ -114,12 +116,33 @@ impl fmt::Display for Reason {
             Self::ServerDiffers { found } => write!(f, "leads to {found}"),
             Self::AuthorityDiffers => f.write_str("trusts another CA"),
             Self::CredentialsDiffer => f.write_str("does not use the kubelet's certificate"),
+            Self::Requested => f.write_str("asked for"),
         }
     }
 }
 
 fn listed(items: &[impl fmt::Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Leaves that are made anew although nothing is wrong with them, because somebody asked for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Requested(BTreeSet<(HostName, &'static str)>);
+
+impl Requested {
+    /// None.
+    pub const NONE: Self = Self(BTreeSet::new());
+
+    /// These leaves.
+    pub fn of<'a>(leaves: impl IntoIterator<Item = &'a Leaf>) -> Self {
+        Self(leaves.into_iter().map(|leaf| (leaf.host.clone(), leaf.name)).collect())
+    }
+
+    /// Whether that leaf is one of them.
+    #[must_use]
+    pub fn includes(&self, leaf: &Leaf) -> bool {
+        self.0.contains(&(leaf.host.clone(), leaf.name))
+    }
 }
 
 /// Decides about every leaf of every host that was probed.
@@ -129,6 +152,7 @@ pub fn decide_all(
     version: KubernetesVersion,
     facts: &BTreeMap<HostName, Facts>,
     survey: &AuthoritySurvey,
+    requested: &Requested,
     now: Timestamp,
 ) -> Vec<(Leaf, Decision)> {
     let decide = |leaf: Leaf| {
@@ -140,6 +164,10 @@ pub fn decide_all(
         let decision = match survey.walk(leaf.authority) {
             Some(walk) => while_replaced(&leaf, state, walk, decision),
             None => decision,
+        };
+        let decision = match decision {
+            Decision::Keep(_) | Decision::Rewrite(..) if requested.includes(&leaf) => Decision::Issue(Reason::Requested),
+            decided => decided,
         };
         Some((leaf, decision))
     };

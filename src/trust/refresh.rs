@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::authorities::AuthoritySurvey;
-use super::decide::{self, Decision, Reason};
+use super::decide::{self, Decision, Reason, Requested};
 use super::issue::{self, Key};
 use super::problem::TrustProblem;
 use super::rotation::Wishes;
@@ -46,6 +46,8 @@ pub struct TrustInputs<'a> {
     pub keys: &'a BTreeMap<ClusterPair, Secret>,
     /// The user's files, if the plan names external etcd.
     pub external_etcd: Option<&'a ExternalEtcdFiles>,
+    /// Leaves to be made anew although they are good.
+    pub requested: &'a Requested,
     /// The time.
     pub now: Timestamp,
 }
@@ -108,7 +110,7 @@ pub struct TrustLink {
     pub path: RemotePath,
     /// Where it points.
     pub target: RemotePath,
-    /// Always `Certificates`.
+    /// That of the certificate's file.
     pub phase: Phase,
 }
 
@@ -130,8 +132,8 @@ pub struct Issued {
 /// # Errors
 /// Every reason found for which something that is needed cannot be made.
 pub fn plan_material(inputs: TrustInputs<'_>) -> Result<Material, Vec<TrustProblem>> {
-    let TrustInputs { plan, version, facts, survey, now, .. } = inputs;
-    let decisions = decide::decide_all(plan, version, facts, survey, now);
+    let TrustInputs { plan, version, facts, survey, requested, now, .. } = inputs;
+    let decisions = decide::decide_all(plan, version, facts, survey, requested, now);
     let mut keys = draw_keys(inputs, &decisions)?.into_iter();
 
     let mut hosts: BTreeMap<HostName, HostMaterial> = plan
@@ -194,6 +196,7 @@ pub fn fresh_material(
         survey: &AuthoritySurvey::fresh(plan),
         keys: &BTreeMap::new(),
         external_etcd,
+        requested: &Requested::NONE,
         now,
     })
 }

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use jiff::{SignedDuration, Timestamp};
 
 use super::authorities::{self, KeyRequest};
+use super::decide::Requested;
 use super::problem::TrustProblem;
 use super::refresh::{ExternalEtcdFiles, HostMaterial, Material, TrustInputs, plan_material};
 use super::rotation::Aims;
@@ -91,14 +92,23 @@ impl Hosts {
 
     /// Everything a run does up to the first change.
     pub fn run(&self, stage: Stage, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
-        self.run_towards(stage, &Aims::new(), now)
+        self.run_for(stage, &Requested::NONE, now)
+    }
+
+    /// The same, with leaves that are asked for.
+    pub fn run_for(&self, stage: Stage, requested: &Requested, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
+        self.run_with(stage, &Aims::new(), requested, now)
     }
 
     /// The same, while pairs are being replaced.
     pub fn run_towards(&self, stage: Stage, aims: &Aims, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
+        self.run_with(stage, aims, &Requested::NONE, now)
+    }
+
+    fn run_with(&self, stage: Stage, aims: &Aims, requested: &Requested, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
         let version = self.plan.kubernetes.version;
         let survey = authorities::survey_towards(&self.plan, &self.facts, stage, aims)?;
-        let requests = authorities::needed_keys(&self.plan, version, &self.facts, &survey, now)?;
+        let requests = authorities::needed_keys(&self.plan, version, &self.facts, &survey, requested, now)?;
         let external = ExternalEtcdFiles { ca: "ca".into(), certificate: "crt".into(), key: Secret::new("key") };
         plan_material(TrustInputs {
             plan: &self.plan,
@@ -107,6 +117,7 @@ impl Hosts {
             survey: &survey,
             keys: &self.fetch(&requests),
             external_etcd: Some(&external),
+            requested,
             now,
         })
     }
@@ -114,7 +125,7 @@ impl Hosts {
     /// The keys a run would fetch.
     pub fn requests(&self, stage: Stage, now: Timestamp) -> Result<Vec<KeyRequest>, Vec<TrustProblem>> {
         let survey = authorities::survey(&self.plan, &self.facts, stage)?;
-        authorities::needed_keys(&self.plan, self.plan.kubernetes.version, &self.facts, &survey, now)
+        authorities::needed_keys(&self.plan, self.plan.kubernetes.version, &self.facts, &survey, &Requested::NONE, now)
     }
 
     pub fn fetch(&self, requests: &[KeyRequest]) -> BTreeMap<ClusterPair, Secret> {

@@ -24,7 +24,8 @@ ls /run/netns 2>/dev/null
 section links
 ip -o link | cut -d: -f2-
 section addresses
-ip -o addr | cut -d: -f2- | sed 's/valid_lft.*//'
+# An address is tentative for a second after it is set.
+ip -o addr | cut -d: -f2- | sed 's/valid_lft.*//; s/ tentative//; s/ dadfailed//'
 section routes
 ip -4 route
 ip -6 route | grep -v '^fe80'

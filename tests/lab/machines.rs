@@ -42,8 +42,9 @@ impl Machines {
 
     /// Boots more hosts.
     pub fn add(&mut self, names: &[&str], options: &[&str]) {
-        let reserved = |name: &str| name.rsplit_once("-3").is_some_and(|(_, digit)| digit.len() == 1);
-        assert!(names.iter().all(|name| reserved(name)), "hosts of tests are numbered from 30 to 39 (docs/lab.md)");
+        let number = |name: &str| name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
+        let reserved = |name: &str| number(name).is_some_and(|number| matches!(number, 30..40 | 60..70));
+        assert!(names.iter().all(|name| reserved(name)), "hosts of tests are numbered from 30 to 39 and from 60 to 69 (docs/lab.md)");
         let names: Vec<&str> = names.to_vec();
         // Leftovers of a test that was ended from outside.
         self.lab(&[&["down"], names.as_slice()].concat());

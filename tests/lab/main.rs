@@ -11,7 +11,10 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod certificates;
 mod cut_off;
+mod faults;
+mod faults_living;
 mod highly_available;
 mod own_etcd;
 mod refusals;

@@ -91,6 +91,8 @@ fn bad_download(machines: &Machines, desk: &Desk, plan: &Value) {
 
 fn full_disk(machines: &Machines, desk: &Desk, plan: &Value) {
     machines.shell("cp-37", "mount -t tmpfs -o size=20m tmpfs /usr/local/bin");
+    let file = write(desk, "full", plan);
+    desk.run_for(4, &["apply", &file]).says("error[disk-space]").says("20 MiB are free on /usr/local/bin");
     let mut careless = plan.clone();
     careless["preflight"] = json!({ "ignore": ["disk-space"] });
     let file = write(desk, "full", &careless);

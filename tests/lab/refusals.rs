@@ -88,7 +88,7 @@ fn bad_input_is_told_and_nothing_is_changed() {
         "a host without the command that locks",
         ["mv /usr/bin/flock /usr/bin/flock.away", "mv /usr/bin/flock.away /usr/bin/flock"],
         4,
-        &["host cp-35", "flock"],
+        &["host cp-35", "flock", "nothing was changed; run the same command again when the host is ready"],
         |_| {},
     );
     scene.refuses_on_broken(

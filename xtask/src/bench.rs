@@ -1,26 +1,31 @@
-//! Benchmarks: how long a whole cluster takes, against kubeadm on the same hosts.
+//! Benchmarks: what slipway takes, beside others that do the same on the same hosts.
 //!
-//! Every contestant gets hosts with a fresh disk, the same programs and the same
-//! images, and the same finish line, which is asked with the same commands. They
-//! take turns, so that whatever else the machine does meets all of them.
+//! Contestants take turns, so that whatever else the machine does meets all of them.
+//! In a bootstrap every one gets hosts with a fresh disk, the same programs and the
+//! same images, and the same finish line, which is asked with the same commands.
 
+mod document;
 mod finish;
+mod fleet;
 mod hosts;
 mod kubeadm;
 mod machine;
+mod many;
+mod measured;
+mod peers;
+mod pki;
 mod results;
+mod scratch;
 mod slipway;
+mod small;
 
-use crate::error::{Error, Explain, Result};
+use crate::error::{Error, Result};
 use hosts::Hosts;
 use kubeadm::Joins;
 use machine::Machine;
 use results::{Attempt, Results};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// Where the numbers of a run with `--write` go.
-const DOCUMENT: &str = "docs/benchmarks.md";
 
 /// What can be measured.
 #[derive(clap::Subcommand)]
@@ -40,6 +45,20 @@ pub enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// An `apply` that finds nothing to do on many hosts, beside pyinfra and Ansible.
+    Hosts(many::Arguments),
+    /// `slipway check` of a plan of 1,000 hosts.
+    Check,
+    /// Keys and certificates of a large cluster, beside kubeadm and openssl.
+    Pki {
+        /// How often each has its turn.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+        rounds: u32,
+    },
+    /// How long slipway takes to start: `slipway --help`.
+    Start,
+    /// `slipway simulate` of 10,000 hosts.
+    Simulate,
 }
 
 /// Who takes part.
@@ -66,14 +85,33 @@ impl Contestant {
     }
 }
 
-/// Runs one benchmark.
-pub fn run(command: Command) -> Result<ExitCode> {
-    let Command::Bootstrap {
-        rounds,
-        only,
-        write,
-        keep,
-    } = command;
+/// Runs one benchmark; without a name all but the bootstrap, which takes longest.
+pub fn run(command: Option<Command>) -> Result<ExitCode> {
+    match command {
+        Some(Command::Bootstrap {
+            rounds,
+            only,
+            write,
+            keep,
+        }) => bootstrap(rounds, &only, write, keep)?,
+        Some(Command::Hosts(arguments)) => many::run(&arguments)?,
+        Some(Command::Check) => small::check(&slipway::build()?)?,
+        Some(Command::Pki { rounds }) => pki::run(&slipway::build()?, rounds)?,
+        Some(Command::Start) => small::help(&slipway::build()?)?,
+        Some(Command::Simulate) => small::simulate(&slipway::build()?)?,
+        None => {
+            let program = slipway::build()?;
+            small::help(&program)?;
+            small::check(&program)?;
+            pki::run(&program, 3)?;
+            small::simulate(&program)?;
+            many::run(&many::Arguments::default())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn bootstrap(rounds: u32, only: &[Contestant], write: bool, keep: bool) -> Result<()> {
     let chosen: Vec<Contestant> = Contestant::ALL
         .into_iter()
         .filter(|contestant| only.is_empty() || only.contains(contestant))
@@ -90,12 +128,10 @@ pub fn run(command: Command) -> Result<ExitCode> {
     }
     let results = measured?;
     print!("{}", results.to_text());
-    if write {
-        std::fs::write(DOCUMENT, results.to_document())
-            .explain(|| format!("cannot write {DOCUMENT} (run this at the top of the project)"))?;
-        eprintln!("bench: wrote {DOCUMENT}");
+    match write {
+        true => results.write(),
+        false => Ok(()),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn measure(hosts: &Hosts, program: &Path, chosen: &[Contestant], rounds: u32) -> Result<Results> {

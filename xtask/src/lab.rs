@@ -9,7 +9,7 @@ pub mod address;
 mod archive;
 pub mod cache;
 mod cgroup;
-mod command;
+pub mod command;
 mod disk;
 pub mod host;
 pub mod hosts;
@@ -120,11 +120,12 @@ pub fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a host is of the tests: those numbered from 30 to 39, and `reset-N`. A developer's own
+/// Whether a host is of the tests: those numbered from 30 to 39 or 60 to 69, and
+/// `reset-N`. A developer's own
 /// are others.
 pub fn is_of_tests(name: &str) -> bool {
     let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
-    number.is_some_and(|number| (30..40).contains(&number)) || name.starts_with("reset-")
+    number.is_some_and(|number| matches!(number, 30..40 | 60..70)) || name.starts_with("reset-")
 }
 
 /// Whether this program may run a lab.

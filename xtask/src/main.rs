@@ -36,10 +36,10 @@ enum Task {
     Test(test::Arguments),
     /// What is too long for `test`: the same, with more of everything (needs root).
     Torture,
-    /// Measures, against kubeadm on the same hosts (needs root and the lab).
+    /// Measures slipway beside others that do the same, and writes docs/benchmarks.md (needs root and the lab).
     Bench {
         #[command(subcommand)]
-        command: bench::Command,
+        command: Option<bench::Command>,
     },
     /// Writes docs/plan-file.md from the types of the plan file.
     Docs {

@@ -14,7 +14,7 @@ use crate::error::{Explain as _, Result};
 use crate::lab;
 
 /// Debian packages that tests use when they are there, and skip a part without.
-const PACKAGES: &[&str] = &["openssh-client", "openssh-server", "openssl", "shellcheck"];
+const PACKAGES: &[&str] = &["gnutls-bin", "openssh-client", "openssh-server", "openssl", "shellcheck"];
 
 /// What can be asked of the tests.
 #[derive(clap::Args)]

@@ -1,13 +1,15 @@
 //! `cargo xtask torture`: what is too long for the test command. The same tests with more of
 //! everything: a death at every call of every command of a step's script, a cut after every file of a
-//! PKI, many more random graphs, plans and answers, and a bootstrap killed twelve times.
+//! PKI, many more random graphs, plans and answers, a bootstrap killed twelve times (with three
+//! control planes eight times), a line that goes silent in a step, and eight rolling changes with an
+//! etcd member killed at any moment.
 
 use std::process::{Command, ExitCode};
 
 use crate::error::{Explain as _, Result};
 
 /// Tests that know how to do more.
-const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap"];
+const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap", "faults"];
 /// Cases of each property; the test command takes proptest's own 256 or fewer.
 const CASES: &str = "4096";
 

@@ -23,6 +23,7 @@ use crate::report::difference::Difference;
 use crate::standing;
 use crate::transport::Transport as _;
 use crate::transport::ssh::SshTransport;
+use crate::trust::decide::Requested;
 use crate::trust::rotation::{self, Aim, Aims, Position, Step};
 use crate::trust::specification::{Authority, ClusterPair};
 
@@ -182,8 +183,8 @@ impl Rotation<'_> {
     }
 
     async fn prepare(&self, aims: &Aims) -> Result<Prepared, Failure> {
-        let options =
-            Options { hosts: &[], phases: &[], lock: self.lock.clone(), now: Timestamp::now(), rotation: aims.clone() };
+        let (lock, rotation) = (self.lock.clone(), aims.clone());
+        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock, now: Timestamp::now(), rotation };
         let mut access = None;
         let reach = |given: Access| {
             access = Some(settle::Credentials { api: given.api.clone(), etcd: given.etcd.clone() });

@@ -87,16 +87,19 @@ impl<T: Transport + 'static> LiveCluster<T> {
         Ok(nodes.into_iter().map(|node| (name(&node), node)).collect())
     }
 
-    /// Whether etcd keeps its quorum without the member on that host.
+    /// Whether etcd keeps its quorum without the member on that host. One that is about to join
+    /// counts as a voter already: the others must be enough for the larger membership.
     pub(super) async fn etcd_without(&self, host: &HostName) -> Verdict {
         let questions = self.plan.etcd_hosts().map(|host| async move { (host, self.voter(host).await) });
         let mut voters: Vec<(&Host, Voter)> = join_all(questions).await;
         let mut strangers = Vec::new();
-        if let Some(members) = self.members(voters.iter().filter(|(_, voter)| voter.health.is_ok()).map(|(host, _)| *host)).await {
+        if let Some(members) = self.members_as_known_by(voters.iter().filter(|(_, voter)| voter.health.is_ok()).map(|(host, _)| *host)).await {
             let is_on = |member: &Member, host: &Host| {
                 member.name == host.name.as_str() || member.peer_urls.iter().any(|url| *url == peer_url(host))
             };
-            voters.retain(|(host, _)| members.iter().any(|member| !member.learner && is_on(member, host)));
+            voters.retain(|(other, _)| {
+                other.name == *host || members.iter().any(|member| !member.learner && is_on(member, other))
+            });
             strangers = members
                 .iter()
                 .filter(|member| !member.learner && !self.plan.etcd_hosts().any(|host| is_on(member, host)))
@@ -112,7 +115,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
     }
 
     /// The members as the first of these hosts that answers knows them.
-    async fn members(&self, hosts: impl Iterator<Item = &Host>) -> Option<Vec<Member>> {
+    async fn members_as_known_by(&self, hosts: impl Iterator<Item = &Host>) -> Option<Vec<Member>> {
         for host in hosts {
             if let Some(Ok(etcd)) = self.etcd_of(host)
                 && let Ok(Ok(members)) = timeout(QUESTION, etcd.members()).await

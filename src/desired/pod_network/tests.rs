@@ -24,7 +24,7 @@ fn standing(shares: &[(&str, &[&str])]) -> Standing {
     let share = |networks: &[&str]| networks.iter().map(|network| network.parse().unwrap()).collect();
     let pod_cidrs: BTreeMap<HostName, Vec<IpNet>> =
         shares.iter().map(|(host, networks)| (host.parse().unwrap(), share(networks))).collect();
-    Standing { stage: Stage::Fresh, pod_cidrs, etcd: BTreeMap::new() }
+    Standing { stage: Stage::Fresh, pod_cidrs, etcd: BTreeMap::new(), api_servers: Default::default(), joins: BTreeMap::new() }
 }
 
 fn files(plan: &Plan, host: &str, standing: &Standing) -> BTreeMap<String, String> {

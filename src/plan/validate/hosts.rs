@@ -8,6 +8,7 @@ use super::super::field::{FieldPath, field};
 use super::super::problem::Problems;
 use super::super::{Host, Plan, Role};
 use super::syntax::{is_host_key, is_jump_host, is_ssh_target, is_user};
+use crate::names::Span;
 
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     if plan.hosts.is_empty() {
@@ -166,6 +167,12 @@ fn plan_wide_ssh(plan: &Plan, problems: &mut Problems) {
     jumps(&plan.ssh.jump_hosts, &path, problems);
     if plan.ssh.connect_timeout.0.is_zero() {
         problems.error("zero-duration", path.key("connectTimeout"), "this must be longer than zero");
+    }
+    // Within a run a connection may go unused for a while too.
+    if plan.ssh.persist.is_some_and(|persist| !persist.0.is_zero() && persist < Span::seconds(60)) {
+        problems
+            .error("short-persist", path.key("persist"), "a connection would end while a run still needs it")
+            .hint("at least `1m`, or `0s` to close connections when a run ends");
     }
 }
 

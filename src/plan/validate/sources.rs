@@ -66,7 +66,9 @@ fn manifests(sources: &[ManifestSource], problems: &mut Problems) {
 fn mirrors(plan: &Plan, problems: &mut Problems) {
     for (registry, mirror) in &plan.runtime.mirrors {
         let path = field("runtime").key("mirrors").key(registry);
-        if registry != "_default" && host_and_port(registry).is_none() {
+        // It names a directory on hosts.
+        let names = |registry: &str| host_and_port(registry).is_some_and(|(host, _)| !host.split('.').any(str::is_empty));
+        if registry != "_default" && !names(registry) {
             problems
                 .error("registry-syntax", path.clone(), format!("`{registry}` is not the host of a registry"))
                 .hint("without `https://` and without a path, such as `docker.io`; `_default` stands for all");

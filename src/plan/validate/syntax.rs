@@ -37,8 +37,8 @@ pub(super) fn wrong_url(text: &str, also_http: bool) -> Option<&'static str> {
         _ if also_http => return Some("it must start with `https://` or `http://`"),
         _ => return Some("it must start with `https://`"),
     };
-    if text.contains(|c: char| c.is_whitespace() || c == '"' || c == '\'' || c == '\\') {
-        return Some("it holds white space, a quote or a backslash");
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"' || c == '\'' || c == '\\') {
+        return Some("it holds white space, a quote, a backslash or a control character");
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {

@@ -49,6 +49,7 @@ fn review(artifact: &Artifact) -> Value {
         Artifact::Object(object) => return object_review(object),
         Artifact::NodeMarks(marks) => vec![format!("{marks:?}")],
         Artifact::Undone(undone) => vec![format!("{undone:?}")],
+        Artifact::Membership(membership) => vec![format!("{membership:?}")],
         Artifact::Departed(departure) => vec![format!("{departure:?}")],
     };
     Value::from(vec![Value::from(id), Value::from(parts)])

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use super::{MOST_FILES, ParseError, Sections, printable};
+use super::{LARGEST_ANSWER, MOST_FILES, ParseError, Sections, printable};
 use crate::artifact::Secret;
 use crate::facts::{FoundFile, FoundKind};
 use crate::names::{Digest, Mode, RemotePath};
@@ -35,6 +35,8 @@ pub(super) fn packed(
     directories: &[RemotePath],
     found: &mut Found,
 ) -> Result<(), ParseError> {
+    // A name more for a file costs the host half a kilobyte and this machine the whole file.
+    let mut copied = 0;
     each_entry(stream, |path, entry| {
         if !directories.contains(&path) || entry.header().entry_type() != tar::EntryType::Directory {
             check_within(&path, roots)?;
@@ -51,7 +53,13 @@ pub(super) fn packed(
             }
             tar::EntryType::Regular | tar::EntryType::Link => {
                 let content = match hard_link(entry, found) {
-                    Some(content) => content,
+                    Some(content) => {
+                        copied += content.expose().len();
+                        if copied > LARGEST_ANSWER {
+                            return Err(ParseError::TooLarge("hard links to more than 72 MiB"));
+                        }
+                        content
+                    }
                     None => read(entry, stream.len())?,
                 };
                 FoundKind::File { digest: Some(Digest::of(content.expose())), content: Some(content) }

@@ -20,7 +20,9 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         architecture: match sections.value("system", "machine") {
             "x86_64" => "amd64".into(),
             "aarch64" => "arm64".into(),
-            other => printable(other),
+            // It stands in names of files of this machine (`upload: kubelet-{arch}`): a word, or nothing.
+            other if is_word(other) => other.to_owned(),
+            _ => "unknown".into(),
         },
         kernel: value("kernel"),
         cpus: count_of_list(sections.value("system", "cpus")),
@@ -35,14 +37,14 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         addresses: addresses(sections),
         machine_id: value("machine_id"),
         // BusyBox's date has no fractions and says so with a letter.
-        clock: sections.value("system", "clock").trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0.0),
+        clock: sections.value("system", "clock").trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok().filter(|clock: &f64| clock.is_finite()).unwrap_or(0.0),
         listening: sections.lines("listening").filter_map(listening_port).map(|port| (port, String::new())).collect(),
-        commands: sections.values("commands").map(|(name, path)| (printable(name), printable(path))).collect(),
+        commands: sections.values("commands").filter(|(_, path)| is_plain_path(path)).map(|(name, path)| (printable(name), path.to_owned())).collect(),
         containerd_version: version_word(sections, "containerd", 2).trim_start_matches('v').to_owned(),
         runtime_answers: sections.has("runtime", "answers")
             || (sections.has("runtime", "socket") && !sections.has("runtime", "ctr")),
         kubelet_version: version_word(sections, "kubelet", 1),
-        cni_directory: Some(value("cni")).filter(|directory| !directory.is_empty()),
+        cni_directory: Some(value("cni")).filter(|directory| is_plain_path(directory)),
         systemd_resolved: sections.value("system", "resolved") == "yes" && resolved_runs(request, sections),
         ca_directories: sections.values("system").filter(|(key, _)| *key == "ca").map(|(_, path)| printable(path)).collect(),
         modules: request
@@ -131,6 +133,17 @@ fn number<T: std::str::FromStr + Default>(text: &str) -> T {
     text.trim().parse().unwrap_or_default()
 }
 
+/// A word that can stand in the name of a file and means nothing to anybody there.
+fn is_word(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A path that needs no quotes anywhere: it ends in units and configurations, which have rules of
+/// their own for `%`, `$` and quotes. Programs in stranger places count as not there.
+fn is_plain_path(path: &str) -> bool {
+    path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._+-".contains(&b)) && path.parse::<RemotePath>().is_ok()
+}
+
 /// How many numbers the kernel's list notation `0-3,8` names.
 fn count_of_list(list: &str) -> u32 {
     let count = |range: &str| {
@@ -154,9 +167,11 @@ fn listening_port(line: &str) -> Option<u16> {
 fn free_bytes(sections: &Sections<'_>) -> BTreeMap<String, u64> {
     let free = |line: &str| line.split_whitespace().nth(3).and_then(|blocks| blocks.parse::<u64>().ok());
     let rows: Vec<u64> = sections.lines("free").filter_map(free).map(|blocks| blocks.saturating_mul(1024)).collect();
-    // A path that is not there has no row, and rows do not name their paths: then nothing is known.
-    let paths = ["/var/lib", "/etc", "/run"];
-    if rows.len() == paths.len() { paths.map(str::to_owned).into_iter().zip(rows).collect() } else { BTreeMap::new() }
+    // A path that is not there has no row, and rows do not name their paths: only where programs
+    // go may be missing, and it comes last. Otherwise nothing is known.
+    let paths = ["/var/lib", "/etc", "/run", "/usr/local/bin"];
+    let told = (paths.len() - 1..=paths.len()).contains(&rows.len());
+    if told { paths.map(str::to_owned).into_iter().zip(rows).collect() } else { BTreeMap::new() }
 }
 
 fn addresses(sections: &Sections<'_>) -> Vec<InterfaceAddress> {

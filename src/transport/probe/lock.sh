@@ -19,6 +19,14 @@ take_lock() {
   exec 8>&-
 }
 
+# note_version NAME PROGRAM ANSWER: for the next probe; /run is empty after a boot.
+note_version() {
+  {
+    printf '%s\n%s\n' "$2" "$3" >"$ROOT/run/slipway/version-$1.new" &&
+      mv -f "$ROOT/run/slipway/version-$1.new" "$ROOT/run/slipway/version-$1"
+  } 2>/dev/null || :
+}
+
 refuse() {
   printf '@refused %s\n@slipway-end\n' "$1"
   exit 0

@@ -239,6 +239,60 @@ fn the_lock_is_held_until_the_engine_is_silent_and_names_its_holder() {
     assert!(parse::facts(&request, &free.stdout).is_ok());
 }
 
+/// A kubelet of the size of real ones, that says its version and leaves a mark when it is started.
+fn write_large_kubelet(host: &Path, version: &str) {
+    let mut program = format!("#!/bin/sh\nprintf x >>{}\necho Kubernetes {version}\nexit 0\n", host.join("started").display());
+    program.push_str(&"#".repeat(5 << 20));
+    write(&host.join("bin"), "kubelet.new", program, 0o755);
+    std::fs::rename(host.join("bin/kubelet.new"), host.join("bin/kubelet")).unwrap();
+}
+
+#[test]
+fn versions_are_asked_once_for_the_same_program() {
+    let host = host();
+    write_large_kubelet(host.path(), "v1.34.2");
+    let unlocked = request();
+    let locked = ProbeRequest { lock: Some("x".into()), ..request() };
+    let version = |request: &ProbeRequest| {
+        let output = command(host.path(), &script(request)).stdin(Stdio::null()).output().unwrap();
+        facts_of(request, &output).system.kubelet_version
+    };
+    let starts = || std::fs::read(host.path().join("started")).map_or(0, |marks| marks.len());
+    assert_eq!((version(&unlocked), version(&unlocked), starts()), ("v1.34.2".into(), "v1.34.2".into(), 2), "nothing is noted");
+    assert_eq!((version(&locked), starts()), ("v1.34.2".into(), 3));
+    assert_eq!((version(&locked), version(&unlocked), starts()), ("v1.34.2".into(), "v1.34.2".into(), 3), "it is noted");
+    write_large_kubelet(host.path(), "v1.34.3");
+    assert_eq!((version(&unlocked), starts()), ("v1.34.3".into(), 4), "another program is asked");
+    // A wrapper stays the same when what it starts does not.
+    write(&host.path().join("bin"), "kubelet", "#!/bin/sh\necho Kubernetes v1.34.4\n", 0o755);
+    assert_eq!(version(&locked), "v1.34.4");
+    write(&host.path().join("bin"), "kubelet", "#!/bin/sh\necho Kubernetes v1.34.5\n", 0o755);
+    assert_eq!(version(&locked), "v1.34.5");
+    // A link stays the same too.
+    write_large_kubelet(host.path(), "v1.34.6");
+    std::fs::rename(host.path().join("bin/kubelet"), host.path().join("bin/behind")).unwrap();
+    symlink("behind", host.path().join("bin/kubelet")).unwrap();
+    let before = starts();
+    assert_eq!((version(&locked), version(&locked), starts()), ("v1.34.6".into(), "v1.34.6".into(), before + 2));
+}
+
+#[test]
+fn containers_with_a_process_are_counted_without_asking_the_runtime() {
+    let host = host();
+    let root = &host.path().join("root");
+    let tasks = "run/containerd/io.containerd.runtime.v2.task/k8s.io";
+    std::fs::create_dir_all(root.join(tasks).join("starting")).unwrap();
+    let running = || facts_of(&request(), &command(host.path(), &script(&request())).output().unwrap()).state.running_containers;
+    assert_eq!(running(), 0);
+    write(root, &format!("{tasks}/one/init.pid"), "71", 0o644);
+    write(root, &format!("{tasks}/two/init.pid"), "72", 0o644);
+    write(root, &format!("{tasks}/ended/init.pid"), "73", 0o644);
+    for process in [71, 72] {
+        std::fs::create_dir_all(root.join(format!("proc/{process}"))).unwrap();
+    }
+    assert_eq!(running(), 2);
+}
+
 #[test]
 fn a_step_of_a_dead_run_is_waited_for_and_then_named() {
     let host = host();

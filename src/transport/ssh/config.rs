@@ -157,7 +157,8 @@ struct Text(String);
 impl Text {
     fn line(&mut self, option: &'static str, value: &str) -> Result<(), ConfigError> {
         check(option, value)?;
-        let quote = if value.contains(' ') && !matches!(option, "Host") { "\"" } else { "" };
+        let special = |character: char| matches!(character, ' ' | '\'' | '#' | '=');
+        let quote = if value.contains(special) && !matches!(option, "Host") { "\"" } else { "" };
         self.0.push_str(&format!("{option} {quote}{value}{quote}\n"));
         Ok(())
     }
@@ -167,6 +168,12 @@ impl Text {
     }
 
     fn path(&mut self, option: &'static str, path: &Path) -> Result<(), ConfigError> {
+        // Where quotes can be escaped (OpenSSH 8.7 and later) a backslash before one would do it, and a
+        // variable's value would be one more text that nobody has checked.
+        let text = path.to_string_lossy();
+        if text.contains('\\') || text.contains("${") || (option == "Include" && text.contains(['*', '?', '['])) {
+            return Err(ConfigError { field: option, value: super::super::parse::printable(&text) });
+        }
         // ssh expands `%` sequences in most file names.
         self.line(option, &path.to_string_lossy().replace('%', if option == "Include" { "%" } else { "%%" }))
     }

@@ -31,10 +31,12 @@ impl Lock {
             let mut input = process.stdin().take().expect("every process is started with pipes");
             let mut output = process.stdout().take().expect("every process is started with pipes");
             let mut chunk = [0; 512];
+            // Not a sleep in the loop: a host that talks would keep it from ever ending.
+            let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + HEARTBEAT, HEARTBEAT);
             loop {
                 tokio::select! {
                     _ = &mut released => break,
-                    () = tokio::time::sleep(HEARTBEAT) => {
+                    _ = beat.tick() => {
                         if input.write_all(b"\n").await.is_err() {
                             flag.store(true, Ordering::Relaxed);
                             break;

@@ -32,7 +32,10 @@ dir=$(mktemp -d "$base/step-XXXXXX") || { echo 'slipway: cannot make a directory
 trap 'cd /; rm -rf "$dir"' EXIT
 trap 'exit 143' HUP INT TERM
 cd "$dir" || exit 74
-if ! tar -xf - || [ ! -e whole ]; then echo 'slipway: the files of the step did not arrive whole (connection lost, or disk full?)' >&2; exit 74; fi
+if ! tar -xf - || [ ! -e whole ]; then
+  df -P -k "$dir" | { read -r _; read -r _ _ _ free _; echo "slipway: the files of the step did not arrive whole (connection lost, or disk full? $free KiB are free in $base)" >&2; }
+  exit 74
+fi
 IFS= read -r limit <seconds
 printf '\n@slipway-begin\n'
 timeout -k 10 "$limit" sh run.sh </dev/null"#;

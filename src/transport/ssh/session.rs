@@ -4,6 +4,7 @@
 //! options of its own and would set how host keys are checked. A master that is already there and
 //! alive (a run of a few minutes ago left it) is used again.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openssh::{Child, Session};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use super::super::TransportError;
@@ -22,6 +23,12 @@ use crate::names::{Digest, HostName};
 
 /// sshd allows 10 sessions on a connection unless told otherwise (MaxSessions).
 const MOST_SESSIONS: usize = 8;
+/// How long a command may take to end after its answer.
+const END_TIME: Duration = Duration::from_secs(30);
+/// How long a login may take besides connecting: key agents ask people, hosts may stall.
+const LOGIN_TIME: Duration = Duration::from_secs(180);
+/// How much of ssh's own messages is read, in bytes; a host's banner is in them.
+const MOST_LOG: u64 = 256 << 10;
 /// How much of standard error is kept for people.
 const STDERR_LINES: usize = 20;
 
@@ -114,7 +121,7 @@ impl Connection {
         }
         write(&config, &text)?;
         write(&log, "")?;
-        let status = tokio::process::Command::new("ssh")
+        let login = tokio::process::Command::new("ssh")
             .arg("-F")
             .arg(&config)
             .arg("-E")
@@ -129,11 +136,15 @@ impl Connection {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
-            .status()
+            .status();
+        let status = tokio::time::timeout(LOGIN_TIME, login)
             .await
+            .map_err(|_| failed(format!("the login takes longer than {} s", LOGIN_TIME.as_secs())))?
             .map_err(|error| failed(format!("cannot run ssh: {error}")))?;
         if !status.success() {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let mut said = Vec::new();
+            let read = std::fs::File::open(&log).and_then(|file| file.take(MOST_LOG).read_to_end(&mut said));
+            let said = read.map_or_else(|error| error.to_string(), |_| String::from_utf8_lossy(&said).into_owned());
             return Err(failed(last_lines(&said, STDERR_LINES)));
         }
         Ok(Arc::new(Session::resume_mux(socket.into(), None)))
@@ -162,10 +173,15 @@ impl Connection {
         TransportError::Command { host: self.host.clone(), operation, reason }
     }
 
-    /// The exit status of a process: what `sh` would say, 255 if a signal ended it.
+    /// The exit status of a process that has said all it had to say: what `sh` would say, 255 if a
+    /// signal ended it.
     pub(super) async fn status(&self, process: Process, operation: &str) -> Result<i32, TransportError> {
         let session = process.session();
-        match process.wait().await {
+        let Ok(ended) = tokio::time::timeout(END_TIME, process.wait()).await else {
+            let reason = format!("it does not end ({} s after its last word)", END_TIME.as_secs());
+            return Err(TransportError::Command { host: self.host.clone(), operation: operation.to_owned(), reason });
+        };
+        match ended {
             Ok(status) => Ok(status.code().unwrap_or(255)),
             // openssh's reading of the status 127.
             Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(127),
@@ -217,6 +233,31 @@ pub(super) async fn read_answer(stream: &mut (impl AsyncRead + Unpin), answer: &
             return Ok(true);
         }
         seen = before.saturating_sub(mark.len()).max(seen);
+    }
+}
+
+/// The longest line of a step's output that is looked at, in bytes; those of slipway are short.
+const LONGEST_LINE: usize = 512;
+
+/// Reads a line into `line`, without its end; of a long one only the beginning, so that a line
+/// without an end takes no memory. `false`: there are no more.
+pub(super) async fn next_line(stream: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> std::io::Result<bool> {
+    line.clear();
+    let mut begun = false;
+    loop {
+        let read = stream.fill_buf().await?;
+        if read.is_empty() {
+            return Ok(begun);
+        }
+        begun = true;
+        let end = read.iter().position(|byte| *byte == b'\n');
+        let part = &read[..end.unwrap_or(read.len())];
+        line.extend_from_slice(&part[..part.len().min(LONGEST_LINE - line.len())]);
+        let used = end.map_or(read.len(), |end| end + 1);
+        stream.consume(used);
+        if end.is_some() {
+            return Ok(true);
+        }
     }
 }
 

@@ -206,3 +206,34 @@ fn usages_and_links_of_the_table_are_compared() {
     let decision = decide(&leaf, state, survey.certificate(leaf.authority), Span::seconds(0), epoch());
     assert_eq!(decision, Decision::Issue(Reason::UsageDiffers { missing: vec![Usage::Client] }));
 }
+
+#[test]
+fn what_is_asked_for_is_made_anew_and_nothing_else() {
+    let hosts = hosts();
+    let leaves = specification::leaves(&hosts.plan, hosts.plan.kubernetes.version);
+    let wanted = |leaf: &&Leaf| leaf.host == name("cp-2") && ["etcd/peer", "scheduler.conf", "kubelet-client"].contains(&leaf.name);
+    let requested = Requested::of(leaves.iter().filter(wanted));
+    let material = hosts.run_for(Stage::Living, &requested, day(1)).unwrap();
+    let made: Vec<String> = material.events.iter().map(|issued| format!("{}: {}", issued.name, issued.reason)).collect();
+    assert_eq!(made, ["etcd/peer: asked for", "scheduler.conf: asked for", "kubelet-client: asked for"]);
+    assert!(material.events.iter().all(|issued| issued.new_key && issued.host == Some(name("cp-2"))));
+    // What is wrong stays the reason of what is wrong.
+    let late = hosts.run_for(Stage::Living, &requested, day(400)).unwrap();
+    assert!(late.events.iter().all(|issued| matches!(issued.reason, Reason::Expired { .. })));
+}
+
+#[test]
+fn what_has_expired_on_the_clusters_hosts_is_in_place_before_anything_restarts() {
+    use crate::phase::Phase;
+    let hosts = hosts();
+    let phases = |now: Timestamp, host: &str| {
+        let material = hosts.run(Stage::Living, now).unwrap();
+        let of_host = &material.hosts[&name(host)];
+        let drawn = of_host.files.iter().filter(|file| file.content.is_drawn()).map(|file| file.phase);
+        drawn.chain(of_host.links.iter().map(|link| link.phase)).collect::<BTreeSet<Phase>>()
+    };
+    assert_eq!(phases(day(1), "cp-1"), BTreeSet::new());
+    assert_eq!(phases(day(340), "cp-1"), [Phase::Certificates].into());
+    assert_eq!(phases(day(400), "cp-1"), [Phase::Authority].into());
+    assert_eq!(phases(day(400), "worker-1"), [Phase::Certificates].into());
+}

@@ -7,6 +7,8 @@ use crate::trust::specification;
 use crate::trust::specification::Storage;
 use crate::trust::testing::{day, epoch, openssl, plan, version};
 
+mod verifiers;
+
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn validity() -> Validity {

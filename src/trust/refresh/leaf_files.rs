@@ -7,7 +7,8 @@ use super::{HostMaterial, Issued, PRIVATE, PUBLIC, TrustFile, TrustInputs, Trust
 use crate::artifact::{Content, Secret};
 use crate::facts::State;
 use crate::names::{Mode, RemotePath, Span};
-use crate::phase::Phase;
+use crate::phase::{On, Phase};
+use crate::plan::Plan;
 use crate::trust::decide::{self, Decision, FoundLeaf, Reason};
 use crate::trust::issue::{Key, Validity};
 use crate::trust::kubeconfig::{self, Credentials};
@@ -26,6 +27,8 @@ pub struct SettledLeaf {
     change: Change,
     /// For reviews of a new one: how long it lives.
     validity: Span,
+    /// When its files are written.
+    phase: Phase,
 }
 
 enum Change {
@@ -43,12 +46,14 @@ pub fn settle(
     keys: &mut impl Iterator<Item = Key>,
 ) -> Result<SettledLeaf, TrustProblem> {
     let validity = inputs.plan.pki.validity;
+    let phase = phase(inputs.plan, &leaf, &decision);
     let found = |leaf: Leaf, found: FoundLeaf, change: Change| SettledLeaf {
         leaf,
         certificate: found.certificate_pem,
         key: found.key,
         change,
         validity,
+        phase,
     };
     match decision {
         Decision::Keep(kept) => Ok(found(leaf, kept, Change::None)),
@@ -61,9 +66,21 @@ pub fn settle(
                 .sign(&leaf, &key, Validity { now: inputs.now, length: validity.0 })
                 .map_err(|problem| TrustProblem::Issue { what: format!("{} on {}", leaf.name, leaf.host), problem })?;
             let change = Change::Issued(reason);
-            Ok(SettledLeaf { leaf, certificate: certificate.into_bytes(), key: key.private, change, validity })
+            Ok(SettledLeaf { leaf, certificate: certificate.into_bytes(), key: key.private, change, validity, phase })
         }
     }
+}
+
+/// When the leaf's files are written: on the hosts that carry the cluster, those of an expired one
+/// before anything restarts, and everywhere.
+///
+/// What has expired serves nobody, so its successor disturbs nobody; and where the certificates of
+/// etcd's members have expired, no member comes back before others have new ones too. (etcd reads
+/// its files again with every connection since v3.2, API servers reload theirs since v1.17.)
+fn phase(plan: &Plan, leaf: &Leaf, decision: &Decision) -> Phase {
+    let expired = matches!(decision, Decision::Issue(Reason::Expired { .. }));
+    let carries = plan.host(&leaf.host).is_some_and(|host| On::Keepers.includes(plan, host));
+    if expired && carries { Phase::Authority } else { Phase::Certificates }
 }
 
 /// Adds the leaf's files to those of its host.
@@ -88,8 +105,8 @@ pub fn add(
     }
     match &leaf.storage {
         Storage::FilePair { certificate, key } => {
-            material.files.push(file(key, PRIVATE, settled.key_content()));
-            material.files.push(file(certificate, PUBLIC, settled.certificate_content()));
+            material.files.push(settled.file(key, PRIVATE, settled.key_content()));
+            material.files.push(settled.file(certificate, PUBLIC, settled.certificate_content()));
         }
         Storage::Kubeconfig(place) => {
             let description = format!("kubeconfig to {}\n{}", place.server, settled.review());
@@ -98,17 +115,17 @@ pub fn add(
                 _ => Secret::new(kubeconfig::write(place, &authority.text, &settled.credentials())),
             };
             let content = Content::secret(content, description);
-            material.files.push(file(&place.path, PRIVATE, if new_key { content.drawn() } else { content }));
+            material.files.push(settled.file(&place.path, PRIVATE, if new_key { content.drawn() } else { content }));
         }
         Storage::KubeletClient { current, issued, kubeconfig } => {
             if new_key {
                 let both = Secret::new([&settled.certificate, settled.key.expose()].concat());
                 let content = Content::secret(both, settled.review()).drawn();
-                material.files.push(file(issued, PRIVATE, content));
+                material.files.push(settled.file(issued, PRIVATE, content));
                 material.links.push(TrustLink {
                     path: current.clone(),
                     target: issued.clone(),
-                    phase: Phase::Certificates,
+                    phase: settled.phase,
                 });
             }
             let known = authority.certificate.as_ref().filter(|_| !authority.is_new);
@@ -121,13 +138,9 @@ pub fn add(
             let found = state.text(&kubeconfig.path).filter(|_| differs.is_none());
             let content =
                 found.map_or_else(|| kubelet_kubeconfig(kubeconfig, current, leaf, authority), Content::plain);
-            material.files.push(file(&kubeconfig.path, PRIVATE, content));
+            material.files.push(settled.file(&kubeconfig.path, PRIVATE, content));
         }
     }
-}
-
-fn file(path: &RemotePath, mode: Mode, content: Content) -> TrustFile {
-    TrustFile { path: path.clone(), mode, content, phase: Phase::Certificates }
 }
 
 /// The kubelet's kubeconfig: no secret, because the key is in another file.
@@ -143,6 +156,10 @@ fn kubelet_kubeconfig(place: &KubeconfigPlace, current: &RemotePath, leaf: &Leaf
 }
 
 impl SettledLeaf {
+    fn file(&self, path: &RemotePath, mode: Mode, content: Content) -> TrustFile {
+        TrustFile { path: path.clone(), mode, content, phase: self.phase }
+    }
+
     fn credentials(&self) -> Credentials {
         Credentials::Embedded { certificate: self.certificate.clone(), key: self.key.clone() }
     }

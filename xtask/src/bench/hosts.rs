@@ -37,6 +37,7 @@ impl Hosts {
         let options = hosts::Options {
             bare_images: false,
             binaries: Some(kubernetes::SOURCE_VERSION.into()),
+            python: false,
         };
         hosts::up(&cache, &names(), &options)?;
         Ok(Self { cache })

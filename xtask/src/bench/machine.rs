@@ -42,6 +42,22 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// What the numbers of a section were measured on, with the machine's load before the turns.
+    pub fn sentence(&self, loads: &[f64]) -> String {
+        let Self { processor, processors, memory, kernel, date } = self;
+        let least = loads.iter().copied().fold(f64::MAX, f64::min);
+        let most = loads.iter().copied().fold(0.0, f64::max);
+        let load = match loads {
+            [] => String::new(),
+            _ => format!(" The machine's load before a turn was between {least:.1} and {most:.1}."),
+        };
+        format!(
+            "Measured on {date}, on {processors} processors ({processor}), {memory} GiB of memory, Linux {kernel}.{load}"
+        )
+    }
+}
+
 /// How many processes wanted a processor, on the average of the last minute.
 pub fn load() -> Result<f64> {
     let text = read("/proc/loadavg")?;

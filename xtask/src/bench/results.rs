@@ -1,7 +1,10 @@
 //! The numbers, as a table for the terminal and as a document.
 
 use super::Contestant;
+use super::document::{self, Row};
 use super::machine::Machine;
+use super::measured::median;
+use crate::error::Result;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -73,11 +76,7 @@ impl Results {
     /// The middle of a contestant's times, in seconds.
     fn median(&self, contestant: Contestant) -> Option<f64> {
         let times = self.of(contestant).into_iter();
-        median(
-            times
-                .map(|attempt| attempt.lap.elapsed.as_secs_f64())
-                .collect(),
-        )
+        median(times.map(|attempt| attempt.lap.elapsed.as_secs_f64()))
     }
 
     /// The attempt that took the middle time (the lower one of two).
@@ -97,7 +96,7 @@ impl Results {
                 .iter()
                 .map(|attempt| format!("{:.1}", attempt.lap.elapsed.as_secs_f64()))
                 .collect();
-            let work = median(own.iter().map(|attempt| attempt.work).collect())?;
+            let work = median(own.iter().map(|attempt| attempt.work))?;
             let ratio = match slipway {
                 Some(slipway) if contestant != Contestant::Slipway => {
                     format!("{:.2}", slipway / median_time)
@@ -145,27 +144,28 @@ impl Results {
         text
     }
 
-    /// For docs/benchmarks.md.
-    pub fn to_document(&self) -> String {
-        let Machine {
-            processor,
-            processors,
-            memory,
-            kernel,
-            date,
-        } = &self.machine;
+    /// Writes docs/benchmarks.md.
+    pub fn write(&self) -> Result<()> {
+        let best = [Contestant::KubeadmInTurn, Contestant::KubeadmAtOnce]
+            .into_iter()
+            .filter_map(|other| self.median(other))
+            .reduce(f64::min);
+        let row = self.median(Contestant::Slipway).zip(best).map(|(own, best)| Row {
+            measure: "bootstrap, against kubeadm",
+            measured: format!("{:.2} ({own:.1} s, kubeadm's better way {best:.1} s)", own / best),
+            reached: Some(own / best <= 0.5),
+        });
+        let rows: Vec<Row> = row.into_iter().collect();
+        document::update(&self.machine, &rows, "bootstrap", &self.to_section())
+    }
+
+    fn to_section(&self) -> String {
         let rounds = self.of(Contestant::Slipway).len();
         let loads: Vec<f64> = self.attempts.iter().map(|attempt| attempt.load).collect();
-        let (least, most) = loads
-            .iter()
-            .fold((f64::MAX, 0.0_f64), |(least, most), load| {
-                (least.min(*load), most.max(*load))
-            });
         let mut text = format!(
-            "{INTRODUCTION}\n## Result\n\n{date}, {rounds} rounds on {processors} processors \
-             ({processor}), {memory} GiB of memory, Linux {kernel}. The machine's load before a \
-             turn was between {least:.1} and {most:.1}.\n\n\
-             | | times in seconds | median | processor time | slipway takes |\n|---|---|---|---|---|\n"
+            "{INTRODUCTION}\n### Result\n\n{rounds} rounds. {}\n\n\
+             | | times in seconds | median | processor time | slipway takes |\n|---|---|---|---|---|\n",
+            self.machine.sentence(&loads)
         );
         for [who, times, median, work, ratio] in self.rows() {
             let ratio = if ratio.is_empty() {
@@ -185,7 +185,7 @@ impl Results {
             };
             let _ = writeln!(
                 text,
-                "\n## Where the time goes: {}\n\n| from | to | seconds | what |\n|---|---|---|---|",
+                "\n### Where the time goes: {}\n\n| from | to | seconds | what |\n|---|---|---|---|",
                 contestant.title()
             );
             for part in &attempt.lap.parts {
@@ -204,16 +204,6 @@ impl Results {
 
 /// What is measured, and how; the numbers follow.
 const INTRODUCTION: &str = include_str!("introduction.md");
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => None,
-        count if count % 2 == 1 => Some(values[middle]),
-        _ => Some(f64::midpoint(values[middle - 1], values[middle])),
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -258,12 +248,5 @@ mod tests {
             ["slipway apply", "30.0, 40.0", "35.0 s", "10 s", ""]
         );
         assert_eq!(rows[1][2..], ["140.0 s", "10 s", "0.25"]);
-    }
-
-    #[test]
-    fn medians_of_none_odd_and_even() {
-        assert_eq!(median(Vec::new()), None);
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
     }
 }

@@ -6,6 +6,7 @@
 use super::finish;
 use super::hosts::{CONTROL_PLANES, Hosts, KUBELET, WORKERS, endpoint};
 use super::results::{Lap, Part};
+use super::scratch::Scratch;
 use crate::error::{Error, Explain, Result};
 use crate::lab::address::address;
 use crate::lab::kubernetes::SOURCE_VERSION;
@@ -45,8 +46,8 @@ pub fn build() -> Result<PathBuf> {
 
 /// Makes the cluster and says how long it took.
 pub fn bootstrap(hosts: &Hosts, program: &Path) -> Result<Lap> {
-    let scratch = Scratch::new()?;
-    let plan = scratch.0.join("plan.yaml");
+    let scratch = Scratch::new("bench")?;
+    let plan = scratch.path().join("plan.yaml");
     std::fs::write(&plan, plan_text(hosts))
         .explain(|| format!("cannot write {}", plan.display()))?;
 
@@ -55,8 +56,8 @@ pub fn bootstrap(hosts: &Hosts, program: &Path) -> Result<Lap> {
         .args(["apply", "--yes", "--output", "json"])
         .arg(&plan)
         // No connection, journal or other trace of an earlier run.
-        .env("XDG_RUNTIME_DIR", &scratch.0)
-        .env("XDG_STATE_HOME", &scratch.0)
+        .env("XDG_RUNTIME_DIR", scratch.path())
+        .env("XDG_STATE_HOME", scratch.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -182,28 +183,6 @@ hosts:
         }
     }
     text
-}
-
-/// A directory of this run alone, removed with all that is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Self> {
-        // Short: sockets of SSH connections are in it.
-        let path = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&path)
-            .explain(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

@@ -12,12 +12,16 @@ pub const BRIDGE: &str = "slipway0";
 /// The machine's own address on that bridge.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 1);
 /// Bits of the network in an address.
-pub const PREFIX_LENGTH: u8 = 24;
+pub const PREFIX_LENGTH: u8 = 16;
 
 /// Numbered names and the last octet just before their number 1.
 const NUMBERED: [(&str, u8); 3] = [("cp-", 10), ("worker-", 50), ("etcd-", 90)];
 /// Highest number of a numbered name.
 const NUMBERED_MAXIMUM: u8 = 39;
+/// Numbered names for measuring with many hosts: `fleet-N` is 10.91.1.N.
+const FLEET: &str = "fleet-";
+/// Highest number of those.
+pub const FLEET_MAXIMUM: u8 = 250;
 /// All other names share the octets from here to 249.
 const OTHER_FIRST: u8 = 130;
 const OTHER_COUNT: u64 = 120;
@@ -34,11 +38,17 @@ pub fn default_names(count: u8) -> Vec<String> {
 
 /// The address of a host.
 pub fn address(name: &str) -> Ipv4Addr {
-    let numbered = NUMBERED.iter().find_map(|(prefix, before)| {
+    let number = |prefix: &str, most: u8| {
         let number: u8 = name.strip_prefix(prefix)?.parse().ok()?;
         let plain = name.len() == prefix.len() + number.to_string().len();
-        (plain && (1..=NUMBERED_MAXIMUM).contains(&number)).then_some(before + number)
-    });
+        (plain && (1..=most).contains(&number)).then_some(number)
+    };
+    if let Some(number) = number(FLEET, FLEET_MAXIMUM) {
+        return Ipv4Addr::new(10, 91, 1, number);
+    }
+    let numbered = NUMBERED
+        .iter()
+        .find_map(|(prefix, before)| Some(before + number(prefix, NUMBERED_MAXIMUM)?));
     let octet = numbered.unwrap_or_else(|| {
         // FNV-1a: small, fixed for ever, and spreads short names well.
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -97,11 +107,12 @@ mod tests {
         assert_eq!(address("cp-1").to_string(), "10.91.0.11");
         assert_eq!(address("worker-39").to_string(), "10.91.0.89");
         assert_eq!(address("etcd-1").to_string(), "10.91.0.91");
+        assert_eq!(address("fleet-100").to_string(), "10.91.1.100");
     }
 
     #[test]
     fn other_names_stay_in_their_range() {
-        for name in ["jump", "cp-01", "cp-0", "cp-40", "a", "worker-"] {
+        for name in ["jump", "fleet-251", "cp-01", "cp-0", "cp-40", "a", "worker-"] {
             let octet = address(name).octets()[3];
             assert!((130..250).contains(&octet), "{name} got {octet}");
         }

@@ -13,6 +13,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// What new hosts get beyond a bare Debian.
@@ -25,6 +26,9 @@ pub struct Options {
     #[arg(long, value_name = "VERSION", num_args = 0..=1, require_equals = true,
           default_missing_value = kubernetes::SOURCE_VERSION)]
     pub binaries: Option<String>,
+    /// Put Python on the hosts, for other tools that need it there.
+    #[arg(long)]
+    pub python: bool,
 }
 
 /// All hosts that have a directory, sorted.
@@ -184,6 +188,7 @@ pub fn build(cache: &Cache) -> Result<()> {
     let options = Options {
         bare_images: false,
         binaries: Some(kubernetes::SOURCE_VERSION.into()),
+        python: false,
     };
     plan_disk(cache, &options).map(drop)
 }
@@ -195,7 +200,10 @@ fn plan_disk(cache: &Cache, options: &Options) -> Result<Disk> {
         layers.push(kubernetes::host_layer(cache, version)?);
     }
     layers.extend(machine::module_layer(cache)?);
-    layers.push(packages::host_root(cache)?);
+    layers.push(match options.python {
+        true => packages::host_root_with_python(cache)?,
+        false => packages::host_root(cache)?,
+    });
     let containerd = match options.bare_images {
         true => None,
         false => Some(preload::template(cache, kubernetes::SOURCE_VERSION)?),
@@ -230,19 +238,29 @@ fn introduce(cache: &Cache, before: &[String], now: &[String]) -> Result<()> {
     })
 }
 
+/// Booting more than this at once only makes each of them slow enough to seem dead.
+const AT_ONCE: usize = 16;
+
 /// Runs the same on several hosts at once; reports all failures together.
 fn each(names: &[String], action: impl Fn(&str) -> Result<()> + Sync) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+            failures.extend(action(name).err().map(|error| error.to_string()));
+        }
+        failures
+    };
     let failures: Vec<String> = std::thread::scope(|scope| {
-        let action = &action;
-        let threads: Vec<_> = names
-            .iter()
-            .map(|name| scope.spawn(move || action(name)))
+        let threads: Vec<_> = (0..names.len().min(AT_ONCE))
+            .map(|_| scope.spawn(work))
             .collect();
         threads
             .into_iter()
-            .filter_map(|thread| match thread.join() {
-                Ok(result) => result.err().map(|error| error.to_string()),
-                Err(_) => Some("a thread of the lab panicked".into()),
+            .flat_map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| vec!["a thread of the lab panicked".into()])
             })
             .collect()
     });

@@ -108,6 +108,12 @@ pub fn host_root(cache: &Cache) -> Result<PathBuf> {
     root(cache, "the hosts' root file system", HOST_PACKAGES)
 }
 
+/// The same with Python, which some other tools need on the hosts they manage.
+pub fn host_root_with_python(cache: &Cache) -> Result<PathBuf> {
+    let packages: Vec<&str> = HOST_PACKAGES.iter().copied().chain(["python3"]).collect();
+    root(cache, "a root file system with Python", &packages)
+}
+
 /// The root file system container images are cut from.
 pub fn image_root(cache: &Cache) -> Result<PathBuf> {
     root(cache, "the images' root file system", IMAGE_PACKAGES)

@@ -53,6 +53,7 @@ const ROWS: &[(&str, &[&str])] = &[
         "host-key-syntax hosts[1].ssh.hostKey", "jump-host-syntax hosts[1].ssh.jumpHosts[0]",
     ]),
     ("ssh: {connectTimeout: 0s}", &["zero-duration ssh.connectTimeout"]),
+    ("ssh: {persist: 59s}", &["short-persist ssh.persist"]),
     ("ssh: {user: admin, sudo: false}", &["not-root ssh.sudo"]),
     ("  - {name: e, address: 192.0.2.12, roles: [etcd], labels: {a: b}}", &["no-node hosts[1].labels"]),
     // The endpoint.

@@ -1,0 +1,45 @@
+//! etcd's membership: who belongs to it, who joins and who leaves, always through the members on
+//! other hosts of the plan.
+
+use super::LiveCluster;
+use crate::artifact::membership::Membership;
+use crate::artifact::undone::Departure;
+use crate::cluster::etcd::{Etcd, Member};
+use crate::cluster::{ClusterError, departure, joining};
+use crate::names::HostName;
+use crate::transport::Transport;
+
+impl<T: Transport + 'static> LiveCluster<T> {
+    /// The members as one of them knows them that has a leader.
+    pub(super) async fn membership(&self) -> Result<Vec<Member>, ClusterError> {
+        Ok(joining::list(&self.etcd_besides(None)?).await?.1)
+    }
+
+    /// One part of a host's way into the membership.
+    pub(super) async fn join(&self, membership: &Membership) -> Result<(), ClusterError> {
+        match membership {
+            Membership::Learner { host, peer_url, replaces, peers } => {
+                joining::add_learner(&self.etcd_besides(Some(host))?, peer_url, *replaces, peers).await
+            }
+            Membership::Voter { host, peer_url } => {
+                joining::promote(&self.etcd_besides(Some(host))?, peer_url, self.plan.limits.gate_timeout.0).await
+            }
+        }
+    }
+
+    /// A host leaves.
+    pub(super) async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
+        match departure {
+            // Somebody else's etcd: its members are not ours to remove.
+            Departure::Member { .. } if self.etcd.is_none() => Ok(()),
+            Departure::Member { host, peer_url } => departure::remove_member(&self.etcd_besides(Some(host))?, peer_url).await,
+            Departure::Node { host } => departure::delete_node(&self.client().await?, host).await,
+        }
+    }
+
+    /// Clients of all members but the one on that host.
+    fn etcd_besides(&self, host: Option<&HostName>) -> Result<Vec<(HostName, Etcd)>, ClusterError> {
+        let others = self.plan.etcd_hosts().filter(|other| Some(&other.name) != host && !self.away.contains(&other.name));
+        others.filter_map(|other| Some(self.etcd_of(other)?.map(|etcd| (other.name.clone(), etcd)))).collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! Two runs that begin at once, over hosts that only have a lock.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use super::*;
+use crate::artifact::Secret;
+use crate::names::RemotePath;
+use crate::transport::{ApplyError, ProbeRequest, Stream, Work};
+
+type Locks = Arc<Mutex<BTreeMap<HostName, &'static str>>>;
+
+/// As often as in a real run, without its patience.
+const CONTEST: (usize, Duration) = (30, Duration::from_millis(1));
+
+/// One run's way to the hosts. It reaches each after a number of turns of its own.
+struct Hosts {
+    run: &'static str,
+    locks: Locks,
+    turns: BTreeMap<HostName, usize>,
+}
+
+impl Transport for Hosts {
+    async fn probe(&self, host: &HostName, _: &ProbeRequest) -> Result<Facts, TransportError> {
+        for _ in 0..self.turns.get(host).copied().unwrap_or_default() {
+            tokio::task::yield_now().await;
+        }
+        let mut locks = self.locks.lock().unwrap();
+        let holder = *locks.entry(host.clone()).or_insert(self.run);
+        if holder == self.run { Ok(Facts::default()) } else { Err(TransportError::Locked { host: host.clone(), holder: holder.into() }) }
+    }
+
+    async fn close(&self) {
+        self.locks.lock().unwrap().retain(|_, holder| *holder != self.run);
+    }
+
+    async fn fetch(&self, _: &HostName, _: &[RemotePath]) -> Result<BTreeMap<RemotePath, Secret>, TransportError> {
+        unreachable!("a lock needs no files")
+    }
+
+    async fn apply(&self, _: &HostName, _: Work<'_>, _: impl Fn(usize) + Send + Sync) -> Result<(), ApplyError> {
+        unreachable!("nothing is planned")
+    }
+
+    async fn connect(&self, _: &HostName, _: SocketAddr) -> Result<Box<dyn Stream>, TransportError> {
+        unreachable!("nothing is planned")
+    }
+
+    async fn diagnose(&self, _: &HostName, _: &str) -> Result<String, TransportError> {
+        unreachable!("nothing is planned")
+    }
+
+    fn round_trips(&self, _: &HostName) -> usize {
+        0
+    }
+}
+
+#[tokio::test]
+async fn of_two_runs_that_begin_at_once_exactly_one_goes_on() {
+    let plan = crate::graph::tests::plan(3, 0, 1);
+    // Every way in which the four locks may fall to the two.
+    for pattern in 0..16_u8 {
+        let locks = Locks::default();
+        let hosts = |run, other: bool| {
+            let turns = |(index, host): (usize, &Host)| (host.name.clone(), usize::from((pattern >> index & 1 == 1) != other) * 10);
+            Hosts { run, locks: Arc::clone(&locks), turns: plan.hosts.iter().enumerate().map(turns).collect() }
+        };
+        let runs = [hosts("one", false), hosts("two", true)];
+        let run = |hosts: Hosts| {
+            let plan = &plan;
+            async move {
+                let result = contend(plan, &hosts, Some(hosts.run.into()), CONTEST).await;
+                if result.is_err() {
+                    hosts.close().await;
+                }
+                result.map(|(facts, absent)| (facts.len(), absent.len())).map_err(|failure| failure.kind)
+            }
+        };
+        let [one, two] = runs.map(run);
+        let (one, two) = tokio::join!(one, two);
+        let first_is_ones = pattern & 1 == 0;
+        let (winner, loser) = if first_is_ones { (one, two) } else { (two, one) };
+        assert_eq!((winner, loser), (Ok((4, 0)), Err(Kind::Refused)), "{pattern:04b}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_goes_on_elsewhere_is_not_waited_for_for_ever() {
+    let plan = crate::graph::tests::plan(3, 0, 1);
+    let locks = Locks::default();
+    locks.lock().unwrap().insert("cp-2".parse().unwrap(), "another");
+    let hosts = Hosts { run: "one", locks, turns: BTreeMap::new() };
+    let refused = contend(&plan, &hosts, Some("one".into()), CONTEST).await.unwrap_err();
+    assert_eq!(refused.message.as_deref(), Some("host cp-2 is locked by another run: another"));
+}
