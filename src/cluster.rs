@@ -17,6 +17,7 @@ pub mod marks;
 pub mod quorum;
 pub mod served;
 pub mod tokens;
+pub mod trust;
 pub mod wire;
 
 use etcd::Member;

@@ -96,7 +96,7 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
                 let earlier: Vec<Artifact> = phases.iter().flat_map(|(_, artifacts)| artifacts.clone()).collect();
                 kubelet::artifacts(plan, host, system, release, &earlier)?
             }
-            Phase::Formed => formed::artifacts(plan),
+            Phase::Formed => formed::artifacts(plan, &inputs.material.wishes.retired),
             Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready => continue,
             // Nothing is wanted by them, and no rule names them.
             Phase::Leave | Phase::Reset => continue,

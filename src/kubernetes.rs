@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::facts::System;
 use crate::plan::{Cni, Host, Plan};
 use crate::release::Release;
+use crate::trust::rotation::SigningFiles;
 
 pub mod cluster_configuration;
 pub mod coredns;
@@ -41,6 +42,8 @@ pub struct PodInputs<'a> {
     pub release: &'a Release,
     /// The digest of the files the pod reads.
     pub inputs_digest: Option<&'a str>,
+    /// Which files the components sign with.
+    pub signing: &'a SigningFiles,
 }
 
 /// Whether the cluster has addresses of both families.

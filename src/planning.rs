@@ -31,6 +31,7 @@ use crate::transport::{Transport, TransportError};
 use crate::trust::authorities;
 use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
+use crate::trust::rotation::Aims;
 use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
@@ -72,6 +73,8 @@ pub struct Options<'a> {
     pub lock: Option<String>,
     /// The time.
     pub now: Timestamp,
+    /// Where CAs that are being replaced are brought; those not named stay in their state.
+    pub rotation: Aims,
     /// Where the files of this machine that the plan names come from.
     pub local: LocalSource,
 }
@@ -299,7 +302,7 @@ async fn material<T: Transport>(
     let Options { renew: requested, now, .. } = *options;
     let version = plan.kubernetes.version;
     let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
-    let survey = authorities::survey(plan, facts, standing.stage).map_err(problems)?;
+    let survey = authorities::survey_towards(plan, facts, standing.stage, &options.rotation).map_err(problems)?;
     let mut keys = BTreeMap::new();
     for wanted in authorities::needed_keys(plan, version, facts, &survey, requested, now).map_err(problems)? {
         let mut found = transport

@@ -25,6 +25,7 @@ use crate::plan::{Host, HostKubelet, Limits, Plan, Role, SshOverrides};
 use crate::planning::{self, Access, LocalSource, Options, Planned};
 use crate::report::{Event, Report};
 use crate::trust::decide::Requested;
+use crate::trust::rotation::Aims;
 
 pub mod cluster;
 pub mod effects;
@@ -96,7 +97,7 @@ impl Simulation {
             (world.now, world.elapsed())
         };
         let now = now.saturating_add(SignedDuration::try_from(elapsed).unwrap_or_default()).unwrap_or(now);
-        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: Some("a rehearsal".into()), now, local: LocalSource::Assumed };
+        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: Some("a rehearsal".into()), now, rotation: Aims::new(), local: LocalSource::Assumed };
         planning::plan(Arc::clone(plan), &self.transport(), self.reach(), options).await
     }
 

@@ -15,6 +15,7 @@ pub mod issue;
 pub mod kubeconfig;
 pub mod problem;
 pub mod refresh;
+pub mod rotation;
 pub mod specification;
 
 #[cfg(test)]

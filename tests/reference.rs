@@ -14,6 +14,7 @@ use slipway::kubernetes::{CONFIGURATION_HASH_ANNOTATION, PodInputs, coredns, kub
 use slipway::names::Digest;
 use slipway::plan::Plan;
 use slipway::release::Release;
+use slipway::trust::rotation::SigningFiles;
 use slipway::yaml;
 
 /// A difference that is meant.
@@ -221,6 +222,7 @@ fn check_static_pods(reference: &Reference) {
         system: &reference.system,
         release: &reference.release,
         inputs_digest: None,
+        signing: &SigningFiles::default(),
     };
     let member = EtcdMember { initial_cluster: "cp-1=https://192.0.2.11:2380".into(), state: None };
     for (name, ours) in [

@@ -16,6 +16,7 @@ use crate::report::Report;
 use crate::transport::ssh::SshTransport;
 use crate::transport::Transport as _;
 use crate::trust::decide::Requested;
+use crate::trust::rotation::Aims;
 
 /// What can be asked of `apply`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway apply of {}, since {now}", sessions::operator()));
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, renew: &Requested::NONE, lock, now, local: LocalSource::Read };
+    let options = Options { hosts, phases, renew: &Requested::NONE, lock, now, local: LocalSource::Read, rotation: Aims::new() };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if arguments.output == Output::Text {
         eprint!("{}", planned.warnings());

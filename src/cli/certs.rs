@@ -15,6 +15,7 @@ mod approve;
 mod list;
 mod renew;
 mod sign;
+mod rotate_ca;
 
 /// What can be asked of `certs`.
 #[derive(Debug, clap::Args)]
@@ -33,10 +34,13 @@ enum Command {
     Sign(sign::Arguments),
     /// Approve the serving certificates of kubelets whose requests are what the plan says
     Approve(approve::Arguments),
+    /// Replace CAs and the service-account key, state by state, while the cluster serves
+    RotateCa(rotate_ca::Arguments),
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.command {
+        Command::RotateCa(arguments) => rotate_ca::run(arguments).await,
         Command::List(arguments) => list::run(arguments).await,
         Command::Renew(arguments) => renew::run(arguments).await,
         Command::Sign(arguments) => sign::run(arguments),

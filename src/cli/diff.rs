@@ -12,6 +12,7 @@ use crate::planning::{self, LocalSource, Options};
 use crate::report::difference::{Difference, Look};
 use crate::transport::Transport as _;
 use crate::trust::decide::Requested;
+use crate::trust::rotation::Aims;
 
 /// What can be asked of `diff`.
 #[derive(Debug, clap::Args)]
@@ -35,7 +36,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
     let transport = sessions::open(&loaded.plan)?;
     let Selection { hosts, phases } = &arguments.selection;
-    let options = Options { hosts, phases, renew: &Requested::NONE, lock: None, now: Timestamp::now(), local: LocalSource::Read };
+    let options = Options { hosts, phases, renew: &Requested::NONE, lock: None, now: Timestamp::now(), local: LocalSource::Read, rotation: Aims::new() };
     let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
     transport.close().await;
     let planned = planned?;

@@ -11,6 +11,7 @@ use crate::failure::{Failure, Kind};
 use crate::planning::{self, LocalSource, Options};
 use crate::transport::Transport as _;
 use crate::trust::decide::Requested;
+use crate::trust::rotation::Aims;
 
 /// What can be asked of `graph`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let graph = if arguments.probe {
         let transport = sessions::open(&loaded.plan)?;
-        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: None, now: Timestamp::now(), local: LocalSource::Read };
+        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: None, now: Timestamp::now(), local: LocalSource::Read, rotation: Aims::new() };
         let planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(&transport), options).await;
         transport.close().await;
         planned?.graph

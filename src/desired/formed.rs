@@ -9,12 +9,14 @@ use crate::plan::Plan;
 /// The note.
 pub const FORMED_FILE: &str = "/var/lib/slipway/formed";
 
-/// What this phase wants on a host that carries the cluster.
+/// What this phase wants on a host that carries the cluster: the note, and none of the files that a
+/// finished rotation leaves (`retired`), which nothing reads any more when this phase begins.
 #[must_use]
-pub fn artifacts(plan: &Plan) -> Vec<Artifact> {
-    vec![Artifact::File {
+pub fn artifacts(plan: &Plan, retired: &[RemotePath]) -> Vec<Artifact> {
+    let note = Artifact::File {
         path: RemotePath::fixed(FORMED_FILE),
         mode: Mode(0o600),
         content: Content::plain(format!("{}\n", plan.name)),
-    }]
+    };
+    std::iter::once(note).chain(retired.iter().map(|path| Artifact::Absent { path: path.clone() })).collect()
 }

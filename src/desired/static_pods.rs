@@ -104,6 +104,7 @@ fn manifest(
 ) -> Result<Artifact, PatchError> {
     let files = &inputs.trust(&host.name).files;
     let (digest, new) = digest_of(reads, files);
+    let signing = &inputs.material.wishes.signing;
     let text = |digest: &str| {
         let inputs = PodInputs {
             plan: inputs.plan,
@@ -111,6 +112,7 @@ fn manifest(
             system: inputs.system(&host.name),
             release: inputs.release,
             inputs_digest: Some(digest),
+            signing,
         };
         pod(&inputs).map(|pod| yaml::write(&pod))
     };

@@ -12,11 +12,14 @@ use super::decide::{self, Decision, Requested};
 use super::inspect::{self, Certificate, InspectError};
 use super::kubeconfig;
 use super::problem::TrustProblem;
+use super::rotation::{Aims, Walk, Wishes};
 use super::specification::{Authority, ClusterPair, kubeconfig_paths};
 use crate::facts::{Facts, FoundKind, State};
 use crate::names::{Digest, HostName, KubernetesVersion, RemotePath};
 use crate::phase::Stage;
 use crate::plan::Plan;
+
+mod walking;
 
 /// What the hosts have of each CA and of the service-account pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,10 @@ pub struct FoundPair {
     pub key_host: Option<HostName>,
     /// Keepers that have not both files.
     pub incomplete: BTreeSet<HostName>,
+    /// Where the key is on that host: beside the certificate, but for a pair in a walk.
+    pub key_file: RemotePath,
+    /// Where the pair is brought, if it is on its way from an old one to a new one.
+    pub walk: Option<Walk>,
 }
 
 /// A key file that must be fetched before material can be planned.
@@ -73,6 +80,18 @@ impl AuthoritySurvey {
         self.found(ClusterPair::Authority(authority))?.certificate.as_ref()
     }
 
+    /// The walk a CA is in, if it is in one.
+    #[must_use]
+    pub fn walk(&self, authority: Authority) -> Option<&Walk> {
+        self.found(ClusterPair::Authority(authority))?.walk.as_ref()
+    }
+
+    /// What the walks of this cluster ask of its hosts besides the pairs.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        Wishes::of(self.pairs.keys().filter_map(|pair| Some((*pair, self.found(*pair)?.walk.as_ref()?))))
+    }
+
     /// What is there of a pair.
     #[must_use]
     pub fn found(&self, pair: ClusterPair) -> Option<&FoundPair> {
@@ -93,11 +112,24 @@ pub fn survey(
     facts: &BTreeMap<HostName, Facts>,
     stage: Stage,
 ) -> Result<AuthoritySurvey, Vec<TrustProblem>> {
+    survey_towards(plan, facts, stage, &Aims::new())
+}
+
+/// As `survey`, while pairs are replaced: what shall be there is what their next state asks for.
+///
+/// # Errors
+/// Every reason found for not going on.
+pub fn survey_towards(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    stage: Stage,
+    aims: &Aims,
+) -> Result<AuthoritySurvey, Vec<TrustProblem>> {
     let mut problems = Vec::new();
     let mut pairs = BTreeMap::new();
     for pair in ClusterPair::of(plan) {
-        match survey_pair(plan, facts, stage, pair) {
-            Ok(state) => _ = pairs.insert(pair, state),
+        match walking::survey(plan, facts, stage, pair, aims.get(&pair).copied()) {
+            Ok(found) => pairs.extend(found),
             Err(more) => problems.extend(more),
         }
     }
@@ -155,8 +187,8 @@ fn survey_pair(
     Ok(PairState::Found(Box::new(FoundPair {
         text: text.to_owned(),
         certificate: match pair {
-            ClusterPair::Authority(_) => inspect::certificate(text.as_bytes()).ok(),
-            ClusterPair::ServiceAccount => None,
+            ClusterPair::Authority(_) | ClusterPair::NextAuthority(_) => inspect::certificate(text.as_bytes()).ok(),
+            ClusterPair::ServiceAccount | ClusterPair::NextServiceAccount => None,
         },
         key_host: key_host.map(|(host, _)| (*host).clone()),
         incomplete: seen
@@ -164,6 +196,8 @@ fn survey_pair(
             .filter(|(_, files)| !(files.has_key && files.text.is_some()))
             .map(|(host, _)| (*host).clone())
             .collect(),
+        key_file: pair.key_path(),
+        walk: None,
     })))
 }
 
@@ -173,8 +207,10 @@ fn see(state: &State, pair: ClusterPair) -> Result<Seen<'_>, InspectError> {
     let path = pair.public_path();
     let text = if is_file(&path) { Some(state.text(&path).ok_or(InspectError::NotPem)?) } else { None };
     let identity = text.map(|text| match pair {
-        ClusterPair::Authority(_) => inspect::certificate(text.as_bytes()).map(|certificate| certificate.fingerprint()),
-        ClusterPair::ServiceAccount => inspect::public_key(text.as_bytes()).map(Digest::of),
+        ClusterPair::Authority(_) | ClusterPair::NextAuthority(_) => {
+            inspect::certificate(text.as_bytes()).map(|certificate| certificate.fingerprint())
+        }
+        ClusterPair::ServiceAccount | ClusterPair::NextServiceAccount => inspect::public_key(text.as_bytes()).map(Digest::of),
     });
     Ok(Seen { text, identity: identity.transpose()?, has_key: is_file(&pair.key_path()) })
 }
@@ -278,7 +314,7 @@ pub fn needed_keys(
         needed_for.extend(found.incomplete.iter().map(|host| format!("the copy on {host}")));
         match &found.key_host {
             _ if needed_for.is_empty() => {}
-            Some(host) => requests.push(KeyRequest { pair, host: host.clone(), path: pair.key_path() }),
+            Some(host) => requests.push(KeyRequest { pair, host: host.clone(), path: found.key_file.clone() }),
             None => problems.push(TrustProblem::NoKey { pair, needed_for }),
         }
     }

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::authorities::AuthoritySurvey;
 use super::inspect::{self, Certificate};
 use super::kubeconfig::{self, Credentials};
+use super::rotation::Walk;
 use super::specification::{self, KubeconfigPlace, Leaf, Storage, Subject, SubjectName, Usage};
 use crate::artifact::Secret;
 use crate::facts::{Facts, FoundKind, State};
@@ -53,6 +54,8 @@ pub enum Reason {
         /// Who says to have signed it.
         found: String,
     },
+    /// Its CA is being replaced, and this is not the one that signs now.
+    AuthorityReplaced,
     /// Its time is over.
     Expired {
         /// Since when.
@@ -103,6 +106,7 @@ impl fmt::Display for Reason {
             Self::Unreadable(why) => write!(f, "unreadable: {why}"),
             Self::KeyMismatch => f.write_str("the key does not belong to the certificate"),
             Self::WrongIssuer { found } => write!(f, "not signed by this cluster's CA but by `{found}`"),
+            Self::AuthorityReplaced => f.write_str("its CA is being replaced"),
             Self::Expired { at } => write!(f, "expired at {at}"),
             Self::NotYetValid { from } => write!(f, "not valid before {from}"),
             Self::ExpiresSoon { at } => write!(f, "expires at {at}"),
@@ -157,6 +161,10 @@ pub fn decide_all(
             return None;
         }
         let decision = decide(&leaf, state, survey.certificate(leaf.authority), plan.pki.renew_before, now);
+        let decision = match survey.walk(leaf.authority) {
+            Some(walk) => while_replaced(&leaf, state, walk, decision),
+            None => decision,
+        };
         let decision = match decision {
             Decision::Keep(_) | Decision::Rewrite(..) if requested.includes(&leaf) => Decision::Issue(Reason::Requested),
             decided => decided,
@@ -277,6 +285,24 @@ fn expires_soon(certificate: &Certificate, renew_before: Span, now: Timestamp) -
     let remaining = certificate.not_after.duration_since(now);
     let renew_before = SignedDuration::try_from(renew_before.0).unwrap_or(SignedDuration::MAX);
     (remaining < renew_before).then_some(Reason::ExpiresSoon { at: certificate.not_after })
+}
+
+/// While a CA is being replaced, kubeconfigs trust exactly those that the state of the walk says.
+fn while_replaced(leaf: &Leaf, state: &State, walk: &Walk, decision: Decision) -> Decision {
+    match (decision, &leaf.storage) {
+        (Decision::Issue(Reason::WrongIssuer { .. }), _) => Decision::Issue(Reason::AuthorityReplaced),
+        (Decision::Keep(found), Storage::Kubeconfig(place)) if trust_differs(place, state, walk) => {
+            Decision::Rewrite(found, Reason::AuthorityDiffers)
+        }
+        (decision, _) => decision,
+    }
+}
+
+/// Whether a kubeconfig trusts others than the walk of its CA says, or not all of them.
+#[must_use]
+pub fn trust_differs(place: &KubeconfigPlace, state: &State, walk: &Walk) -> bool {
+    let trusted = state.text(&place.path).and_then(|text| kubeconfig::read(text).ok()?.authority);
+    !trusted.and_then(|bytes| inspect::certificates(&bytes).ok()).is_some_and(|found| walk.trusts_exactly(&found))
 }
 
 /// Why the kubelet's kubeconfig must be written, if it must.

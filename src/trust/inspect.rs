@@ -239,6 +239,18 @@ pub fn public_key(bytes: &[u8]) -> Result<Vec<u8>, InspectError> {
     block.map(pem::Pem::into_contents).ok_or(InspectError::NoBlock("PUBLIC KEY"))
 }
 
+/// All public keys of a file with several, at least one: while the service-account key is replaced,
+/// tokens of both are accepted.
+///
+/// # Errors
+/// The file holds none.
+pub fn public_keys(bytes: &[u8]) -> Result<Vec<Vec<u8>>, InspectError> {
+    let blocks = pem::parse_many(bytes).map_err(|_| InspectError::NotPem)?;
+    let keys: Vec<Vec<u8>> =
+        blocks.into_iter().filter(|block| block.tag() == "PUBLIC KEY").map(pem::Pem::into_contents).collect();
+    if keys.is_empty() { Err(InspectError::NoBlock("PUBLIC KEY")) } else { Ok(keys) }
+}
+
 /// One PEM block as Go and OpenSSL write it: lines of 64 characters ending in a line feed.
 #[must_use]
 pub fn pem_block(tag: &str, der: &[u8]) -> String {

@@ -13,6 +13,7 @@ use super::authorities::AuthoritySurvey;
 use super::decide::{self, Decision, Reason, Requested};
 use super::issue::{self, Key};
 use super::problem::TrustProblem;
+use super::rotation::Wishes;
 use super::specification::{Authority, ClusterPair, Leaf, external_etcd_place};
 use crate::artifact::{Content, Secret};
 use crate::facts::Facts;
@@ -73,6 +74,8 @@ pub struct Material {
     pub api: ClientCredentials,
     /// How the engine itself speaks to etcd.
     pub etcd: ClientCredentials,
+    /// What the walks of pairs that are being replaced ask for besides.
+    pub wishes: Wishes,
 }
 
 /// What one host shall have. The order matters: a run that is cut off between two files must leave
@@ -173,7 +176,7 @@ pub fn plan_material(inputs: TrustInputs<'_>) -> Result<Material, Vec<TrustProbl
     }
     let api = credentials::for_api(&pairs, &settled, now).map_err(|problem| vec![problem])?;
     let etcd = credentials::for_etcd(inputs, &pairs, &settled).map_err(|problem| vec![problem])?;
-    Ok(Material { hosts, events, api, etcd })
+    Ok(Material { hosts, events, api, etcd, wishes: survey.wishes() })
 }
 
 /// Plans a whole new cluster's material without having seen any host: for `render`.

@@ -89,6 +89,10 @@ pub enum ClusterPair {
     Authority(Authority),
     /// The public and private key for service-account tokens.
     ServiceAccount,
+    /// The CA that is to follow, while one is replaced (see `rotation`).
+    NextAuthority(Authority),
+    /// The service-account pair that is to follow.
+    NextServiceAccount,
 }
 
 impl ClusterPair {
@@ -108,6 +112,8 @@ impl ClusterPair {
         match self {
             Self::Authority(authority) => authority.certificate_path(),
             Self::ServiceAccount => pki_path("sa.pub"),
+            Self::NextAuthority(authority) => pki_path(&format!("{}-next.crt", authority.stem())),
+            Self::NextServiceAccount => pki_path("sa-next.pub"),
         }
     }
 
@@ -117,7 +123,34 @@ impl ClusterPair {
         match self {
             Self::Authority(authority) => pki_path(&format!("{}.key", authority.stem())),
             Self::ServiceAccount => pki_path("sa.key"),
+            Self::NextAuthority(authority) => pki_path(&format!("{}-next.key", authority.stem())),
+            Self::NextServiceAccount => pki_path("sa-next.key"),
         }
+    }
+
+    /// The CA, present or to follow; `None` for the service-account pair.
+    #[must_use]
+    pub fn authority(self) -> Option<Authority> {
+        match self {
+            Self::Authority(authority) | Self::NextAuthority(authority) => Some(authority),
+            Self::ServiceAccount | Self::NextServiceAccount => None,
+        }
+    }
+
+    /// The pair that follows this one; `None` for one that is to follow itself.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Authority(authority) => Some(Self::NextAuthority(authority)),
+            Self::ServiceAccount => Some(Self::NextServiceAccount),
+            Self::NextAuthority(_) | Self::NextServiceAccount => None,
+        }
+    }
+
+    /// Whether that host has the public part, as a keeper or because it trusts it.
+    #[must_use]
+    pub fn is_on(self, plan: &Plan, host: &Host) -> bool {
+        self.is_kept_by(plan, host) || matches!(self, Self::Authority(authority) if authority.is_read_by(plan, host))
     }
 
     /// Whether that host keeps the pair: etcd's CA is on the hosts with a member, all others are
@@ -125,7 +158,7 @@ impl ClusterPair {
     #[must_use]
     pub fn is_kept_by(self, plan: &Plan, host: &Host) -> bool {
         match self {
-            Self::Authority(Authority::Etcd) => plan.has_etcd(host),
+            Self::Authority(Authority::Etcd) | Self::NextAuthority(Authority::Etcd) => plan.has_etcd(host),
             _ => host.is_control_plane(),
         }
     }
@@ -141,6 +174,8 @@ impl fmt::Display for ClusterPair {
         match self {
             Self::Authority(authority) => authority.fmt(f),
             Self::ServiceAccount => f.write_str("service-account key"),
+            Self::NextAuthority(authority) => write!(f, "new {authority}"),
+            Self::NextServiceAccount => f.write_str("new service-account key"),
         }
     }
 }
@@ -300,7 +335,8 @@ pub fn probe_roots() -> Vec<RemotePath> {
 #[must_use]
 pub fn keys_without_content() -> Vec<RemotePath> {
     let authorities = Authority::ALL.into_iter().map(ClusterPair::Authority);
-    authorities.chain([ClusterPair::ServiceAccount]).map(ClusterPair::key_path).collect()
+    let pairs = authorities.chain([ClusterPair::ServiceAccount]);
+    pairs.flat_map(|pair| std::iter::once(pair).chain(pair.next())).map(ClusterPair::key_path).collect()
 }
 
 /// All kubeconfigs kubeadm or slipway puts on hosts.

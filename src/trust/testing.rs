@@ -12,6 +12,7 @@ use super::authorities::{self, KeyRequest};
 use super::decide::Requested;
 use super::problem::TrustProblem;
 use super::refresh::{ExternalEtcdFiles, HostMaterial, Material, TrustInputs, plan_material};
+use super::rotation::Aims;
 use super::specification::{ClusterPair, keys_without_content};
 use crate::artifact::Secret;
 use crate::facts::{Facts, FoundFile, FoundKind, State};
@@ -66,6 +67,7 @@ pub fn plan(kind: &str) -> Plan {
 }
 
 /// Hosts in memory.
+#[derive(Clone)]
 pub struct Hosts {
     pub plan: Plan,
     pub facts: BTreeMap<HostName, Facts>,
@@ -95,8 +97,17 @@ impl Hosts {
 
     /// The same, with leaves that are asked for.
     pub fn run_for(&self, stage: Stage, requested: &Requested, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
+        self.run_with(stage, &Aims::new(), requested, now)
+    }
+
+    /// The same, while pairs are being replaced.
+    pub fn run_towards(&self, stage: Stage, aims: &Aims, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
+        self.run_with(stage, aims, &Requested::NONE, now)
+    }
+
+    fn run_with(&self, stage: Stage, aims: &Aims, requested: &Requested, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
         let version = self.plan.kubernetes.version;
-        let survey = authorities::survey(&self.plan, &self.facts, stage)?;
+        let survey = authorities::survey_towards(&self.plan, &self.facts, stage, aims)?;
         let requests = authorities::needed_keys(&self.plan, version, &self.facts, &survey, requested, now)?;
         let external = ExternalEtcdFiles { ca: "ca".into(), certificate: "crt".into(), key: Secret::new("key") };
         plan_material(TrustInputs {

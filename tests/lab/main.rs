@@ -20,4 +20,5 @@ mod highly_available;
 mod own_etcd;
 mod refusals;
 mod reset;
+mod rotation;
 mod single_node;

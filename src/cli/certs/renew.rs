@@ -28,6 +28,7 @@ use crate::planning::{self, LocalSource, Options};
 use crate::report::difference::Difference;
 use crate::transport::ssh::SshTransport;
 use crate::transport::Transport;
+use crate::trust::rotation::Aims;
 use crate::trust::decide::Requested;
 use crate::trust::inspect::{self, Certificate};
 use crate::trust::specification::{self, Leaf};
@@ -79,7 +80,7 @@ async fn work(arguments: &Arguments, loaded: Loaded, requested: &Requested, tran
     let now = Timestamp::now();
     let plan_digest = Digest::of(&loaded.text);
     let lock = Some(format!("slipway certs renew of {}, since {now}", sessions::operator()));
-    let options = Options { hosts: &arguments.hosts, phases: &[], renew: requested, lock, now, local: LocalSource::Read };
+    let options = Options { hosts: &arguments.hosts, phases: &[], renew: requested, lock, now, local: LocalSource::Read, rotation: Aims::new() };
     let mut planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
     if planned.stage == Stage::Fresh {
         return Err(Failure::new(Kind::Refused, "there is no cluster yet, so there is nothing to renew").hint("`slipway apply` makes it"));

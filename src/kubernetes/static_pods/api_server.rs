@@ -45,7 +45,7 @@ pub fn api_server(inputs: &PodInputs<'_>) -> Result<Value, PatchError> {
 }
 
 fn flags(inputs: &PodInputs<'_>) -> Flags {
-    let PodInputs { plan, host, release, .. } = *inputs;
+    let PodInputs { plan, host, release, signing, .. } = *inputs;
     let mut flags = Flags::default();
     flags.set_all([
         ("advertise-address", host.address.to_string()),
@@ -73,7 +73,7 @@ fn flags(inputs: &PodInputs<'_>) -> Flags {
         ("proxy-client-key-file", paths::front_proxy_client_key()),
         ("requestheader-client-ca-file", paths::front_proxy_ca_certificate()),
         ("service-account-key-file", paths::service_account_public_key()),
-        ("service-account-signing-key-file", paths::service_account_key()),
+        ("service-account-signing-key-file", signing.service_account_key.clone()),
         ("tls-cert-file", paths::api_server_certificate()),
         ("tls-private-key-file", paths::api_server_key()),
     ]);

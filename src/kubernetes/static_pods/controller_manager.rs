@@ -46,7 +46,7 @@ pub fn controller_manager(inputs: &PodInputs<'_>) -> Result<Value, PatchError> {
 }
 
 fn flags(inputs: &PodInputs<'_>) -> Flags {
-    let PodInputs { plan, release, .. } = *inputs;
+    let PodInputs { plan, release, signing, .. } = *inputs;
     let mut flags = Flags::default();
     flags.set_all([
         ("bind-address", "127.0.0.1"),
@@ -62,10 +62,10 @@ fn flags(inputs: &PodInputs<'_>) -> Flags {
         ("kubeconfig", paths::controller_manager_kubeconfig()),
         ("client-ca-file", paths::ca_certificate()),
         ("root-ca-file", paths::ca_certificate()),
-        ("cluster-signing-cert-file", paths::ca_certificate()),
-        ("cluster-signing-key-file", paths::ca_key()),
+        ("cluster-signing-cert-file", signing.certificate.clone()),
+        ("cluster-signing-key-file", signing.key.clone()),
         ("requestheader-client-ca-file", paths::front_proxy_ca_certificate()),
-        ("service-account-private-key-file", paths::service_account_key()),
+        ("service-account-private-key-file", signing.service_account_key.clone()),
     ]);
     flags.set_all([
         ("cluster-cidr", joined(&plan.network.pod_cidrs)),

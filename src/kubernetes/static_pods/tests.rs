@@ -7,6 +7,7 @@ use crate::facts::System;
 use crate::kubernetes::{INPUTS_ANNOTATION, PodInputs, example};
 use crate::plan::Plan;
 use crate::release::Release;
+use crate::trust::rotation::SigningFiles;
 use crate::yaml;
 
 /// The example's plan with other fields, as a plan file would have them.
@@ -26,7 +27,7 @@ enum Pod {
 fn pod(plan: &Plan, host: usize, which: Pod) -> Value {
     let release = Release::of(plan.kubernetes.version).unwrap();
     let system = System::default();
-    let inputs = PodInputs { plan, host: &plan.hosts[host], system: &system, release: &release, inputs_digest: None };
+    let inputs = PodInputs { plan, host: &plan.hosts[host], system: &system, release: &release, inputs_digest: None, signing: &SigningFiles::default() };
     let member = EtcdMember { initial_cluster: "a=b".into(), state: Some("existing") };
     match which {
         Pod::Etcd => etcd(&inputs, &member),
@@ -162,7 +163,7 @@ fn ca_directories_are_mounted_where_they_exist() {
         let plan = example(version);
         let release = Release::of(plan.kubernetes.version).unwrap();
         let inputs =
-            PodInputs { plan: &plan, host: &plan.hosts[0], system: &system, release: &release, inputs_digest: None };
+            PodInputs { plan: &plan, host: &plan.hosts[0], system: &system, release: &release, inputs_digest: None, signing: &SigningFiles::default() };
         let names = api_server(&inputs).unwrap()["spec"]["volumes"].as_array().unwrap().clone();
         names.iter().map(|volume| volume["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -221,7 +222,7 @@ fn patches_come_last_and_the_digest_is_an_annotation() {
     let release = Release::of(plan.kubernetes.version).unwrap();
     let system = System::default();
     let inputs =
-        PodInputs { plan: &plan, host: &plan.hosts[0], system: &system, release: &release, inputs_digest: Some("abc") };
+        PodInputs { plan: &plan, host: &plan.hosts[0], system: &system, release: &release, inputs_digest: Some("abc"), signing: &SigningFiles::default() };
     let pod = scheduler(&inputs).unwrap();
     assert_eq!(container(&pod)["image"], "mine");
     assert_eq!(container(&pod)["resources"]["requests"]["cpu"], "100m");

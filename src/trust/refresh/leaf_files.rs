@@ -129,7 +129,9 @@ pub fn add(
                 });
             }
             let known = authority.certificate.as_ref().filter(|_| !authority.is_new);
-            let differs = decide::kubelet_kubeconfig(kubeconfig, current, state, known);
+            let walk = authority.walk.as_ref();
+            let differs = decide::kubelet_kubeconfig(kubeconfig, current, state, known)
+                .or_else(|| decide::trust_differs(kubeconfig, state, walk?).then_some(Reason::AuthorityDiffers));
             if let Some(reason) = &differs {
                 announce(kubeconfig.path.file_name(), reason, false);
             }

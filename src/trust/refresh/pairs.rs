@@ -13,6 +13,7 @@ use crate::trust::decide::{Decision, Reason};
 use crate::trust::inspect::{self, Certificate};
 use crate::trust::issue::{self, IssueError, Key, Signer, Validity};
 use crate::trust::problem::TrustProblem;
+use crate::trust::rotation::{self, Step, Walk};
 use crate::trust::specification::{Authority, ClusterPair, Leaf};
 
 /// A pair as far as this run needs it.
@@ -27,9 +28,16 @@ pub struct ReadyPair {
     key: Option<Secret>,
     /// The CA, ready to sign, if its key was made or fetched.
     pub signer: Option<Signer>,
+    /// Where it is on its way, if it is being replaced.
+    pub walk: Option<Walk>,
 }
 
 impl ReadyPair {
+    /// Whether the new key takes the place of the old one in this run.
+    fn replaces_key(&self) -> bool {
+        self.walk.as_ref().is_some_and(|walk| walk.aim.step == Step::TrustNew)
+    }
+
     /// What a reviewer is shown of the public file.
     pub fn public_content(&self, pair: ClusterPair) -> Content {
         if self.is_new {
@@ -69,9 +77,9 @@ pub fn prepare(
 
 fn make(inputs: TrustInputs<'_>, pair: ClusterPair, key: &Key) -> Result<ReadyPair, TrustProblem> {
     let failed = |problem| TrustProblem::Issue { what: pair.to_string(), problem };
-    let ClusterPair::Authority(authority) = pair else {
-        let text = key.public_pem();
-        return Ok(ReadyPair { text, certificate: None, is_new: true, key: Some(key.private.clone()), signer: None });
+    let Some(authority) = pair.authority() else {
+        let key_file = Some(key.private.clone());
+        return Ok(ReadyPair { text: key.public_pem(), certificate: None, is_new: true, key: key_file, signer: None, walk: None });
     };
     let validity = Validity { now: inputs.now, length: inputs.plan.pki.ca_validity.0 };
     let text = issue::certify_authority(authority, inputs.version, key, validity).map_err(failed)?;
@@ -79,7 +87,7 @@ fn make(inputs: TrustInputs<'_>, pair: ClusterPair, key: &Key) -> Result<ReadyPa
         inspect::certificate(text.as_bytes()).map_err(|error| failed(IssueError::Encode(error.to_string())))?;
     let signer = Signer::load(&certificate, &key.private, inputs.now).map_err(failed)?;
     let certificate = Some(certificate);
-    Ok(ReadyPair { text, certificate, is_new: true, key: Some(key.private.clone()), signer: Some(signer) })
+    Ok(ReadyPair { text, certificate, is_new: true, key: Some(key.private.clone()), signer: Some(signer), walk: None })
 }
 
 fn ready(inputs: TrustInputs<'_>, pair: ClusterPair, must_sign: bool) -> Result<ReadyPair, TrustProblem> {
@@ -91,6 +99,7 @@ fn ready(inputs: TrustInputs<'_>, pair: ClusterPair, must_sign: bool) -> Result<
         is_new: false,
         key: key.cloned(),
         signer: None,
+        walk: found.walk.clone(),
     };
     let Some(key) = key else {
         let needed = must_sign || !found.incomplete.is_empty();
@@ -128,30 +137,49 @@ pub fn files(inputs: TrustInputs<'_>, pairs: &BTreeMap<ClusterPair, ReadyPair>, 
 }
 
 fn files_of(inputs: TrustInputs<'_>, pair: ClusterPair, ready: &ReadyPair, host: &Host) -> Vec<TrustFile> {
+    if !pair.is_on(inputs.plan, host) {
+        return Vec::new();
+    }
     let keeper = pair.is_kept_by(inputs.plan, host);
-    let reader = matches!(pair, ClusterPair::Authority(authority) if authority.is_read_by(inputs.plan, host));
-    let mut files = Vec::new();
+    // A pair that is being replaced is read by what runs, so it changes host by host.
+    let phase = if keeper && ready.walk.is_none() { Phase::Authority } else { Phase::Certificates };
+    let public = TrustFile {
+        path: pair.public_path(),
+        mode: if pair.authority().is_none() { PRIVATE } else { PUBLIC },
+        content: as_found(inputs, pair, host).unwrap_or_else(|| ready.public_content(pair)),
+        phase,
+    };
     let incomplete = inputs.survey.found(pair).is_none_or(|found| found.incomplete.contains(&host.name));
-    if keeper
-        && incomplete
-        && let Some(key) = &ready.key
-    {
+    let key = ready.key.as_ref().filter(|_| keeper && incomplete).map(|key| {
         let content = if ready.is_new {
             Content::secret(key.clone(), format!("the key of the {pair}, new")).drawn()
+        } else if ready.replaces_key() {
+            Content::secret(key.clone(), format!("the key of the {pair}, from {}", key_source(pair)))
         } else {
             Content::secret(key.clone(), format!("the key of the {pair}, copied from another host"))
         };
-        files.push(TrustFile { path: pair.key_path(), mode: PRIVATE, content, phase: Phase::Authority });
+        TrustFile { path: pair.key_path(), mode: PRIVATE, content, phase }
+    });
+    let signing = ready.walk.as_ref().filter(|walk| {
+        keeper && walk.aim.step == Step::TrustBoth && pair == ClusterPair::Authority(Authority::Kubernetes)
+    });
+    let signing = signing.and_then(|walk| walk.trusted.first()).map(|signer| TrustFile {
+        path: rotation::signing_certificate(),
+        mode: PUBLIC,
+        content: Content::plain(&signer.pem),
+        phase,
+    });
+    if ready.replaces_key() {
+        // The old key goes only where the public file no longer needs it, and the file tells so.
+        std::iter::once(public).chain(key).collect()
+    } else {
+        key.into_iter().chain(signing).chain([public]).collect()
     }
-    if keeper || reader {
-        files.push(TrustFile {
-            path: pair.public_path(),
-            mode: if pair == ClusterPair::ServiceAccount { PRIVATE } else { PUBLIC },
-            content: as_found(inputs, pair, host).unwrap_or_else(|| ready.public_content(pair)),
-            phase: if keeper { Phase::Authority } else { Phase::Certificates },
-        });
-    }
-    files
+}
+
+/// Where the key that takes the old one's place comes from.
+fn key_source(pair: ClusterPair) -> String {
+    pair.next().map_or_else(String::new, |next| next.key_path().to_string())
 }
 
 /// The host's own file, if it means the same: other white space or comments are no difference.
@@ -159,13 +187,7 @@ fn as_found(inputs: TrustInputs<'_>, pair: ClusterPair, host: &Host) -> Option<C
     let text = inputs.facts.get(&host.name)?.state.text(&pair.public_path())?;
     let ours = &inputs.survey.found(pair)?.text;
     let identity = |text: &str| -> Option<Vec<Digest>> {
-        match pair {
-            ClusterPair::Authority(_) => {
-                let all = inspect::certificates(text.as_bytes()).ok()?;
-                Some(all.iter().map(Certificate::fingerprint).collect())
-            }
-            ClusterPair::ServiceAccount => Some(vec![Digest::of(inspect::public_key(text.as_bytes()).ok()?)]),
-        }
+        Some(rotation::items(pair, text).ok()?.into_iter().map(|item| item.identity).collect())
     };
     (identity(text)? == identity(ours)?).then(|| Content::plain(text))
 }

@@ -96,13 +96,13 @@ mod tests {
     fn what_other_benchmarks_wrote_stays() {
         let row = |measured: &str| Row { measure: "warm", measured: measured.into(), reached: Some(false) };
         let help = Row { measure: "`slipway --help`", measured: "3 ms".into(), reached: Some(true) };
-        let first = updated("", "2026-01-01", &[row("2 s")], "hosts", "## Hosts\n\nold\n");
+        let first = updated("", "2026-01-01", &[row("2 s")], "hosts", "## Hosts\n\nfirst text\n");
         let second = updated(&first, "2026-01-02", &[help], "", "");
         assert!(second.contains("| warm | under 1 s | 2 s | no | 2026-01-01 |\n"), "{second}");
         assert!(second.contains("| `slipway --help` | under 10 ms | 3 ms | yes | 2026-01-02 |\n"));
-        assert!(second.contains("<!-- hosts -->\n## Hosts\n\nold\n<!-- end of hosts -->\n"));
+        assert!(second.contains("<!-- hosts -->\n## Hosts\n\nfirst text\n<!-- end of hosts -->\n"));
         let third = updated(&second, "2026-01-03", &[row("1 s")], "hosts", "## Hosts\n\nnew\n");
-        assert!(third.contains("new") && !third.contains("old") && third.contains("3 ms"));
+        assert!(third.contains("new") && !third.contains("first text") && third.contains("3 ms"));
         assert_eq!(third.matches("| warm | ").count(), 1);
     }
 }
