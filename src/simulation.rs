@@ -81,7 +81,6 @@ impl Simulation {
     }
 
     /// The cluster as the engine reaches it, for `planning::plan`.
-    #[must_use]
     pub fn reach(&self) -> impl FnOnce(Access) -> SimulatedCluster + use<> {
         let world = Arc::clone(&self.world);
         move |access| SimulatedCluster::new(world, access.plan, access.api.ca_pem)

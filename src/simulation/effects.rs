@@ -50,7 +50,6 @@ pub enum Effect {
 pub struct Refused(pub String);
 
 /// The effects of a change on that host as it is now, and whether the script then fails.
-#[must_use]
 pub fn effects(host: &Host, change: &Change) -> (Vec<Effect>, Result<(), Refused>) {
     let mut hand = Hand { host, effects: Vec::new(), made: BTreeSet::new() };
     hand.own_directories();

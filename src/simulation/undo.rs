@@ -147,11 +147,10 @@ fn undo_path(hand: &mut Hand<'_>, path: &RemotePath) -> Result<(), Refused> {
             Some(entry) => hand.effects.push(Effect::Put(path.clone(), entry.clone())),
             None => return Err(Refused(format!("slipway: the original of {path} is no longer below {LIBRARY}/original"))),
         },
-        Some("directory") => {
-            if found.is_none_or(|found| found.kind != EntryKind::Directory) {
-                hand.effects.push(Effect::Put(path.clone(), Entry::directory(Mode(0o755))));
-            }
+        Some("directory") if found.is_none_or(|found| found.kind != EntryKind::Directory) => {
+            hand.effects.push(Effect::Put(path.clone(), Entry::directory(Mode(0o755))));
         }
+        Some("directory") => {}
         Some(before) => {
             let words = before.strip_prefix("directory ").and_then(|words| words.split_once(' '));
             let Some((mode, owners)) = words else { return Err(Refused(format!("slipway: cannot read the record {}", record.path))) };

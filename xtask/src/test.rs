@@ -71,6 +71,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         notes.push("end-to-end tests: --no-lab".into());
     } else if root {
         broken |= !in_the_lab(runner, &arguments.filters, &mut count)?;
+        if !torture() {
+            notes.push("the stories faults_living, grow and rotation: they are long, `cargo xtask torture` runs them".into());
+        }
     } else {
         notes.push("end-to-end tests: the lab needs root; run the same command as root".into());
     }
@@ -153,12 +156,18 @@ fn end_to_end(runner: Runner, filters: &[String], count: &mut Count) -> Result<b
     }
     let options: &[&str] = match runner {
         Runner::Nextest => {
-            command.args(["--profile", "lab", "--run-ignored", "all"]);
+            let profile = if torture() { "lab-torture" } else { "lab" };
+            command.args(["--profile", profile, "--run-ignored", "all"]);
             &[]
         }
         Runner::Cargo => &["--include-ignored", "--test-threads", "1", "--nocapture"],
     };
     runner.run(command, filters, options, count)
+}
+
+/// Whether this is the long form.
+fn torture() -> bool {
+    std::env::var_os("SLIPWAY_TORTURE").is_some()
 }
 
 /// Whether a target of `tests/` needs the lab's hosts.
