@@ -72,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else if root {
         broken |= !in_the_lab(runner, &arguments.filters, &mut count)?;
         if !torture() {
-            notes.push("the stories faults_living, grow and rotation: they are long, `cargo xtask torture` runs them".into());
+            notes.push("the stories certificates, faults_living, grow and rotation: they are long, `cargo xtask torture` runs them".into());
         }
     } else {
         notes.push("end-to-end tests: the lab needs root; run the same command as root".into());
