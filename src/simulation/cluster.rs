@@ -1,12 +1,13 @@
 //! The engine's way to a simulated cluster: objects through any API server that is ready, gates asked
 //! of the components themselves. Objects live in etcd and share its fate.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
@@ -20,7 +21,7 @@ use crate::patch::merge::merged;
 use crate::plan::{Cni, Plan};
 use crate::standing::peer_url;
 
-use super::World;
+use super::{SharedWorld, World};
 use super::etcd::EtcdCluster;
 use super::faults::{Fault, Moment, Strike};
 
@@ -35,31 +36,15 @@ const REGISTRATION: Duration = Duration::from_secs(2);
 /// A simulated cluster, as the engine reaches it.
 #[derive(Debug, Clone)]
 pub struct SimulatedCluster {
-    world: Arc<Mutex<World>>,
+    world: SharedWorld,
     plan: Arc<Plan>,
     /// The CA the engine trusts, PEM. Empty: any.
     authority: String,
 }
 
 impl SimulatedCluster {
-    pub(super) fn new(world: Arc<Mutex<World>>, plan: Arc<Plan>, authority: String) -> Self {
+    pub(super) fn new(world: SharedWorld, plan: Arc<Plan>, authority: String) -> Self {
         Self { world, plan, authority }
-    }
-
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("nobody panics while holding the world")
-    }
-
-    async fn pass(&self, time: Duration) {
-        sleep(time).await;
-        if self.world().killed {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn die(&self) -> ! {
-        self.world().kill();
-        std::future::pending().await
     }
 
     /// What is stored behind the first API server that is ready and of the CA that is trusted.
@@ -123,7 +108,7 @@ impl SimulatedCluster {
 
     /// Asks a gate's condition once.
     fn holds(&self, gate: &Gate, patient: bool) -> Result<(), String> {
-        let world = &mut *self.world();
+        let world = &mut *self.world.lock();
         let now = world.elapsed();
         let component = |world: &World, host: &HostName, pod: &str| {
             world.reachable(host)?;
@@ -198,10 +183,10 @@ impl SimulatedCluster {
 
     /// Makes a change once.
     async fn make(&self, artifact: &Artifact) -> Result<(), ClusterError> {
-        self.pass(QUESTION).await;
+        self.world.pass(QUESTION).await;
         match artifact {
             Artifact::Object(object) => {
-                let world = &mut *self.world();
+                let world = &mut *self.world.lock();
                 let store = self.store(world)?;
                 let mut value = object.value.clone();
                 if !value["metadata"]["annotations"].is_object() {
@@ -212,7 +197,7 @@ impl SimulatedCluster {
                 store.objects.insert(object.id(), merged(found, &value));
             }
             Artifact::NodeMarks(marks) => {
-                let world = &mut *self.world();
+                let world = &mut *self.world.lock();
                 let store = self.store(world)?;
                 let id = format!("Node/{}", marks.node);
                 let Some(node) = store.objects.remove(&id) else { return Err(ClusterError::plain(format!("cannot read {id}: not found"))) };
@@ -223,19 +208,19 @@ impl SimulatedCluster {
                 store.objects.insert(id, merged(node, &patch));
             }
             Artifact::Departed(Departure::Node { host }) => {
-                let world = &mut *self.world();
+                let world = &mut *self.world.lock();
                 self.store(world)?.objects.remove(&format!("Node/{host}"));
             }
             Artifact::Departed(Departure::Member { peer_url, host }) => {
                 {
-                    let mut world = self.world();
+                    let mut world = self.world.lock();
                     world.membership_changes += 1;
                     if world.membership_changes > 1 {
                         world.violations.push(format!("etcd's membership changes on {host} while it changes elsewhere"));
                     }
                 }
-                self.pass(QUESTION * 20).await;
-                let mut world = self.world();
+                self.world.pass(QUESTION * 20).await;
+                let mut world = self.world.lock();
                 world.membership_changes = world.membership_changes.saturating_sub(1);
                 let now = world.elapsed();
                 world.remove_member(peer_url, now).map_err(ClusterError::plain)?;
@@ -264,8 +249,8 @@ fn read_node(node: &Value) -> Node {
 
 impl Cluster for SimulatedCluster {
     async fn changes(&self, artifacts: Vec<Artifact>) -> Result<Vec<Option<Change>>, ClusterError> {
-        self.pass(QUESTION).await;
-        let world = &mut *self.world();
+        self.world.pass(QUESTION).await;
+        let world = &mut *self.world.lock();
         let store = self.store(world)?;
         let formed = store.objects.contains_key("ConfigMap/kube-public/cluster-info");
         let change = |artifact| match artifact {
@@ -277,11 +262,18 @@ impl Cluster for SimulatedCluster {
         Ok(artifacts.into_iter().map(change).collect())
     }
 
+    async fn closed(&self, gates: &[Gate]) -> BTreeSet<Gate> {
+        if !gates.is_empty() {
+            self.world.pass(QUESTION).await;
+        }
+        gates.iter().filter(|gate| self.holds(gate, false).is_err()).cloned().collect()
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         let id = change.artifact.id();
-        let strike = self.world().strike(None, &id);
+        let strike = self.world.lock().strike(None, &id);
         match strike {
-            Some(Strike::Kill(Moment::Before)) => self.die().await,
+            Some(Strike::Kill(Moment::Before)) => self.world.die().await,
             Some(Strike::Fail(Moment::Before) | Strike::DiskFull | Strike::Gone) => {
                 return Err(ClusterError::plain(format!("cannot apply {id}: no API server answers")));
             }
@@ -295,12 +287,12 @@ impl Cluster for SimulatedCluster {
             match self.make(&change.artifact).await {
                 Ok(()) => break,
                 Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => self.pass(POLL).await,
+                Err(_) => self.world.pass(POLL).await,
             }
         }
-        self.world().made.push((None, id.clone()));
+        self.world.lock().made.push((None, id.clone()));
         match strike {
-            Some(Strike::Kill(_)) => self.die().await,
+            Some(Strike::Kill(_)) => self.world.die().await,
             Some(Strike::Fail(_) | Strike::ReplyLost | Strike::Reboot) => {
                 Err(ClusterError::plain(format!("cannot apply {id}: the answer was lost")))
             }
@@ -309,26 +301,26 @@ impl Cluster for SimulatedCluster {
     }
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
-        let strike = self.world().strike(None, &gate.to_string());
+        let strike = self.world.lock().strike(None, &gate.to_string());
         if let Some(Strike::Kill(_)) = strike {
-            self.die().await;
+            self.world.die().await;
         }
         let refused = Fault::GateRefused(gate.to_string());
         if matches!(gate, Gate::NodeRegistered(_) | Gate::NodeReady(_)) && self.holds(gate, false).is_err() {
-            self.pass(REGISTRATION).await;
+            self.world.pass(REGISTRATION).await;
         }
         let deadline = Instant::now() + limit;
         loop {
             let patient = Instant::now() >= deadline;
             let seen = match self.holds(gate, patient) {
-                _ if self.world().faults.contains(&refused) => "it does not open".to_owned(),
+                _ if self.world.lock().faults.contains(&refused) => "it does not open".to_owned(),
                 Ok(()) => return Ok(()),
                 Err(seen) => seen,
             };
             if patient {
                 return Err(ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs())));
             }
-            self.pass(POLL).await;
+            self.world.pass(POLL).await;
         }
     }
 }
