@@ -33,6 +33,7 @@ pub mod etcd;
 pub mod faults;
 pub mod fingerprint;
 pub mod host;
+pub mod membership;
 pub mod pods;
 pub mod rehearsal;
 pub mod shared;

@@ -9,20 +9,22 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use crate::cluster::quorum::{self, Verdict, Voter};
-use crate::cluster::{Cluster, ClusterError, marks};
+use crate::cluster::etcd::{Member, MembershipApi as _};
+use crate::cluster::{Cluster, ClusterError, departure, joining, marks};
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::patch::merge::merged;
 use crate::plan::{Cni, Plan};
-use crate::standing::peer_url;
 
 use super::{SharedWorld, World};
 use super::etcd::EtcdCluster;
+use super::membership::SimulatedMember;
 use super::faults::{Fault, Moment, Strike};
 
 /// How often a condition is asked. Real ones are asked more often; on a paused clock each question is
@@ -141,16 +143,40 @@ impl SimulatedCluster {
 
     fn etcd_without(&self, world: &mut World, host: &HostName) -> Verdict {
         let now = world.elapsed();
-        let mut voters = Vec::new();
+        let (mut answers, mut known_by) = (Vec::new(), None);
         for member in self.plan.etcd_hosts() {
-            let votes = |cluster: &EtcdCluster| cluster.members.contains_key(&peer_url(member));
-            if !world.clusters.values().any(votes) {
-                continue;
-            }
-            let health = world.member_health(&member.name, now).map(drop);
-            voters.push(Voter { name: member.name.to_string(), knows_leader: health.is_ok(), health });
+            let health = world.member_health(&member.name, now);
+            known_by = known_by.or(health.as_ref().ok().copied());
+            let health = health.map(drop);
+            answers.push((member, Voter { name: member.name.to_string(), knows_leader: health.is_ok(), health }));
         }
+        let voters = match known_by {
+            Some(cluster) => quorum::electorate(host, answers, &world.clusters[&cluster].members),
+            None => answers.into_iter().map(|(_, voter)| voter).collect(),
+        };
         quorum::etcd_without(host, &voters)
+    }
+
+    /// The members of etcd as the engine speaks to them, but for that one.
+    fn members_besides(&self, host: Option<&HostName>) -> Vec<(HostName, SimulatedMember)> {
+        let others = self.plan.etcd_hosts().filter(|other| Some(&other.name) != host);
+        others.map(|other| (other.name.clone(), SimulatedMember::new(self.world.clone(), other.name.clone()))).collect()
+    }
+
+    /// One part of a host's way into the membership; half of it is that its old member is gone.
+    async fn join(&self, membership: &Membership, half: bool) -> Result<(), ClusterError> {
+        match membership {
+            Membership::Learner { host, replaces: Some(old), .. } if half => {
+                let voters = self.members_besides(Some(host));
+                joining::list(&voters).await?.0.remove(*old).await
+            }
+            Membership::Learner { host, peer_url, replaces, peers } => {
+                joining::add_learner(&self.members_besides(Some(host)), peer_url, *replaces, peers).await
+            }
+            Membership::Voter { host, peer_url } => {
+                joining::promote(&self.members_besides(Some(host)), peer_url, self.plan.limits.gate_timeout.0).await
+            }
+        }
     }
 
     fn object_change(store: &EtcdCluster, object: Object) -> Option<Change> {
@@ -181,8 +207,8 @@ impl SimulatedCluster {
         Some(Change { artifact: Artifact::NodeMarks(marks), reason, before: None })
     }
 
-    /// Makes a change once.
-    async fn make(&self, artifact: &Artifact) -> Result<(), ClusterError> {
+    /// Makes a change once, or the first half of one that has halves.
+    async fn make(&self, artifact: &Artifact, half: bool) -> Result<(), ClusterError> {
         self.world.pass(QUESTION).await;
         match artifact {
             Artifact::Object(object) => {
@@ -211,23 +237,12 @@ impl SimulatedCluster {
                 let world = &mut *self.world.lock();
                 self.store(world)?.objects.remove(&format!("Node/{host}"));
             }
+            // Somebody else's etcd: its members are not ours to remove.
+            Artifact::Departed(Departure::Member { .. }) if self.plan.etcd.external.is_some() => {}
             Artifact::Departed(Departure::Member { peer_url, host }) => {
-                {
-                    let mut world = self.world.lock();
-                    world.membership_changes += 1;
-                    if world.membership_changes > 1 {
-                        world.violations.push(format!("etcd's membership changes on {host} while it changes elsewhere"));
-                    }
-                }
-                self.world.pass(QUESTION * 20).await;
-                let mut world = self.world.lock();
-                world.membership_changes = world.membership_changes.saturating_sub(1);
-                let now = world.elapsed();
-                world.remove_member(peer_url, now).map_err(ClusterError::plain)?;
+                departure::remove_member(&self.members_besides(Some(host)), peer_url).await?;
             }
-            Artifact::Membership(membership) => {
-                return Err(ClusterError::plain(format!("a rehearsal has no members that join: {membership}")));
-            }
+            Artifact::Membership(membership) => self.join(membership, half).await?,
             _ => {}
         }
         Ok(())
@@ -262,6 +277,10 @@ impl Cluster for SimulatedCluster {
         Ok(artifacts.into_iter().map(change).collect())
     }
 
+    async fn members(&self) -> Result<Vec<Member>, ClusterError> {
+        Ok(joining::list(&self.members_besides(None)).await?.1)
+    }
+
     async fn closed(&self, gates: &[Gate]) -> BTreeSet<Gate> {
         if !gates.is_empty() {
             self.world.pass(QUESTION).await;
@@ -283,10 +302,11 @@ impl Cluster for SimulatedCluster {
             self.wait(&Gate::NodeRegistered(marks.node.clone()), self.plan.limits.gate_timeout.0).await?;
         }
         let deadline = Instant::now() + Duration::from_secs(60);
+        let half = matches!(strike, Some(Strike::Kill(Moment::Within) | Strike::Fail(Moment::Within)));
         loop {
-            match self.make(&change.artifact).await {
+            match self.make(&change.artifact, half).await {
                 Ok(()) => break,
-                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(error) if error.permanent || Instant::now() > deadline => return Err(error),
                 Err(_) => self.world.pass(POLL).await,
             }
         }

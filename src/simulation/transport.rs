@@ -78,9 +78,7 @@ impl SimulatedTransport {
                 world.perform(host, effect);
             }
             let now = world.elapsed();
-            if world.hosts[host].pods.values().any(|pod| pod.problem.is_some()) {
-                world.reconcile(host, now);
-            }
+            world.retry(host, now);
             result.map_err(|Refused(reason)| MakeError::Refused(reason))?;
             if !within {
                 world.made.push((Some(step.clone()), artifact));

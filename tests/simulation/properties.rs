@@ -194,6 +194,26 @@ fn etcd_keeps_its_quorum_whatever_goes_wrong() {
     });
 }
 
+#[test]
+fn a_member_that_does_not_come_up_is_mended_before_the_others_change() {
+    simulated(async {
+        let before = cluster(3, 1, "");
+        let plan = cluster(3, 1, NEW_FLAG);
+        for broken in ["cp-1", "cp-2", "cp-3"] {
+            let simulation = Simulation::new(&before, 11, beginning());
+            succeeded(&simulation, &before).await;
+            {
+                let mut world = simulation.world();
+                let manifest = RemotePath::fixed("/etc/kubernetes/manifests/etcd.yaml");
+                world.host_mut(&host(broken)).files.insert(manifest, Entry::file(Mode(0o600), "somebody else's\n"));
+                world.reboot(&host(broken));
+            }
+            succeeded(&simulation, &plan).await;
+            settled(&simulation, &plan, broken).await;
+        }
+    });
+}
+
 /// The steps of a change to every member, without what orders and guards them.
 async fn unguarded(simulation: &Simulation) -> Vec<Step> {
     let planned = planned(simulation, &cluster(3, 0, NEW_FLAG)).await;
