@@ -1,5 +1,6 @@
 //! The cluster's own interfaces, reached through the SSH connections: the Kubernetes API and etcd.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -62,6 +63,10 @@ pub trait Cluster: Send + Sync {
     fn members(&self) -> impl Future<Output = Result<Vec<Member>, ClusterError>> + Send {
         std::future::ready(Err(ClusterError::plain("etcd cannot be asked".into())))
     }
+
+    /// Which of these conditions do not hold at this moment. Each is asked once and not waited for, so the
+    /// answer may order work but never allows any.
+    fn closed(&self, gates: &[Gate]) -> impl Future<Output = BTreeSet<Gate>> + Send;
 
     /// Makes one change to an object or a Node. Safe to repeat.
     fn apply(&self, change: &Change) -> impl Future<Output = Result<(), ClusterError>> + Send;

@@ -120,11 +120,16 @@ fn unit_difference(
 ) -> Option<Reason> {
     let found = state.units.get(name).cloned().unwrap_or_default();
     let changed_inputs: Vec<RemotePath> = inputs.iter().filter(|input| changed.contains(input)).cloned().collect();
-    if !changed_inputs.is_empty() || found.stamp != Some(stamp) {
-        return Some(if found.enabled.is_empty() { Reason::Missing } else { Reason::Inputs { changed: changed_inputs } });
+    let outdated = !changed_inputs.is_empty() || found.stamp != Some(stamp);
+    if outdated && found.enabled.is_empty() {
+        return Some(Reason::Missing);
     }
+    // Whatever else it lacks: who is changed after whom depends on what runs now.
     if found.active != "active" {
         return Some(Reason::Stopped { found: if found.active.is_empty() { "not loaded".into() } else { found.active } });
+    }
+    if outdated {
+        return Some(Reason::Inputs { changed: changed_inputs });
     }
     (!found.enabled.starts_with("enabled")).then_some(Reason::Disabled)
 }

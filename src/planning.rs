@@ -18,7 +18,7 @@ use crate::desired::{self, Inputs, LocalFiles, Standing};
 use crate::diff::host_changes;
 use crate::facts::{Facts, System};
 use crate::failure::{Failure, Kind};
-use crate::graph::{Gate, Step, StepGraph};
+use crate::graph::{Gate, Step, StepGraph, waves};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
@@ -149,7 +149,8 @@ pub async fn plan<T: Transport, C: Cluster>(
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
-    let mut graph = StepGraph::build(&plan, standing.stage, steps, &plan.limits).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;
+    let mut graph = StepGraph::mending(&plan, standing.stage, steps, &plan.limits, &closed).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
     if !options.hosts.is_empty() || !options.phases.is_empty() {
         let hosts: BTreeSet<HostName> = options.hosts.iter().cloned().collect();
         let phases: BTreeSet<Phase> = options.phases.iter().copied().collect();

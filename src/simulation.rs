@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, MutexGuard};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,28 +33,31 @@ pub mod etcd;
 pub mod faults;
 pub mod fingerprint;
 pub mod host;
+pub mod membership;
 pub mod pods;
 pub mod rehearsal;
+pub mod shared;
 pub mod transport;
 pub mod undo;
 pub mod world;
 
 pub use cluster::SimulatedCluster;
 pub use faults::{Fault, Moment, Point};
+pub use shared::SharedWorld;
 pub use transport::SimulatedTransport;
 pub use world::World;
 
 /// A simulated cluster and the ways into it.
 #[derive(Debug)]
 pub struct Simulation {
-    world: Arc<Mutex<World>>,
+    world: SharedWorld,
 }
 
 impl Simulation {
     /// The hosts of a plan, as their makers deliver them. `now` is the time on their clocks.
     #[must_use]
     pub fn new(plan: &Plan, seed: u64, now: Timestamp) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(plan, seed, now))) }
+        Self { world: SharedWorld::new(World::new(plan, seed, now)) }
     }
 
     /// The world, to look at it or to meddle with it.
@@ -62,7 +65,7 @@ impl Simulation {
     /// # Panics
     /// Whoever held it before panicked.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("nobody panics while holding the world")
+        self.world.lock()
     }
 
     /// A world that is the same now and goes its own way from here, without planned faults.
@@ -71,18 +74,18 @@ impl Simulation {
         let mut world = self.world().clone();
         world.faults.clear();
         world.unlock_all();
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: SharedWorld::new(world) }
     }
 
     /// The hosts as the engine reaches them.
     #[must_use]
     pub fn transport(&self) -> SimulatedTransport {
-        SimulatedTransport::new(Arc::clone(&self.world))
+        SimulatedTransport::new(self.world.clone())
     }
 
     /// The cluster as the engine reaches it, for `planning::plan`.
     pub fn reach(&self) -> impl FnOnce(Access) -> SimulatedCluster + use<> {
-        let world = Arc::clone(&self.world);
+        let world = self.world.clone();
         move |access| SimulatedCluster::new(world, access.plan, access.api.ca_pem)
     }
 
@@ -123,7 +126,7 @@ impl Simulation {
     /// The cluster without credentials of its own, for a reset.
     #[must_use]
     pub fn cluster(&self, plan: Arc<Plan>) -> SimulatedCluster {
-        SimulatedCluster::new(Arc::clone(&self.world), plan, String::new())
+        SimulatedCluster::new(self.world.clone(), plan, String::new())
     }
 }
 

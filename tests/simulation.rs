@@ -8,6 +8,8 @@ mod bootstrap;
 mod contract;
 #[path = "simulation/crashes.rs"]
 mod crashes;
+#[path = "simulation/joins.rs"]
+mod joins;
 #[path = "simulation/plans.rs"]
 mod plans;
 #[path = "simulation/properties.rs"]

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::survey::{self, Survey};
 use super::{Output, PlanFile, check, sessions};
+use crate::cluster::etcd::MembershipApi as _;
 use crate::cluster::live::{Component, LiveCluster};
 use crate::failure::{Failure, Kind};
 use crate::names::HostName;

@@ -2,7 +2,7 @@
 //! and a member or Node that is gone already is as good as removed.
 
 use super::ClusterError;
-use super::etcd::Etcd;
+use super::etcd::MembershipApi;
 use super::live::{ask_with, failed};
 use crate::names::HostName;
 
@@ -11,7 +11,7 @@ use crate::names::HostName;
 ///
 /// # Errors
 /// None of them answers, or etcd refuses because the others could not keep a quorum.
-pub async fn remove_member(members: &[(HostName, Etcd)], peer_url: &str) -> Result<(), ClusterError> {
+pub async fn remove_member<M: MembershipApi>(members: &[(HostName, M)], peer_url: &str) -> Result<(), ClusterError> {
     let mut reasons = Vec::new();
     for (host, etcd) in members {
         let list = match etcd.members().await {

@@ -4,6 +4,7 @@
 //! Its JSON is protobuf's: 64-bit numbers are texts, and fields with a zero value are left out.
 
 use std::fmt;
+use std::future::Future;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -125,30 +126,77 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     }
 }
 
-impl Etcd {
-    /// A client that speaks to one member.
-    #[must_use]
-    pub fn new(client: kube::Client) -> Self {
-        Self { client }
-    }
-
+/// etcd's membership, asked and changed through one of its members.
+pub trait MembershipApi: Send + Sync {
     /// All members, in the order of their names. Since etcd 3.5 this needs a quorum.
     ///
     /// # Errors
     /// The member does not answer, or there is no quorum.
-    pub async fn members(&self) -> Result<Vec<Member>, ClusterError> {
+    fn members(&self) -> impl Future<Output = Result<Vec<Member>, ClusterError>> + Send;
+
+    /// What the member says about itself. Needs no quorum.
+    ///
+    /// # Errors
+    /// The member does not answer.
+    fn status(&self) -> impl Future<Output = Result<MemberStatus, ClusterError>> + Send;
+
+    /// Takes a member out of the cluster. Its data stays where it is.
+    ///
+    /// # Errors
+    /// There is no such member, or the others could not keep a quorum.
+    fn remove(&self, id: MemberId) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
+    /// Announces a new member that has no vote until it is promoted. Returns it; it has no name yet.
+    ///
+    /// # Errors
+    /// There is a member of that URL, there are too many learners, or there is no quorum.
+    fn add_learner(&self, peer_url: &str) -> impl Future<Output = Result<Member, ClusterError>> + Send;
+
+    /// Gives a learner its vote.
+    ///
+    /// # Errors
+    /// It has not caught up with the leader yet (ask again), or is no learner.
+    fn promote(&self, id: MemberId) -> impl Future<Output = Result<(), ClusterError>> + Send;
+}
+
+impl MembershipApi for Etcd {
+    async fn members(&self) -> Result<Vec<Member>, ClusterError> {
         let list: MemberList = self.call("list the members of etcd", "/v3/cluster/member/list", &json!({})).await?;
         let mut members = list.members;
         members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Ok(members)
     }
 
-    /// What the member says about itself. Needs no quorum.
-    ///
-    /// # Errors
-    /// The member does not answer.
-    pub async fn status(&self) -> Result<MemberStatus, ClusterError> {
+    async fn status(&self) -> Result<MemberStatus, ClusterError> {
         self.call("read the status of etcd", "/v3/maintenance/status", &json!({})).await
+    }
+
+    async fn remove(&self, id: MemberId) -> Result<(), ClusterError> {
+        let what = format!("remove member {id} of etcd");
+        self.call::<Value>(&what, "/v3/cluster/member/remove", &json!({ "ID": id.0.to_string() })).await.map(drop)
+    }
+
+    async fn add_learner(&self, peer_url: &str) -> Result<Member, ClusterError> {
+        #[derive(Deserialize)]
+        struct Added {
+            member: Member,
+        }
+        let question = json!({ "peerURLs": [peer_url], "isLearner": true });
+        let what = format!("add a member of etcd at {peer_url}");
+        self.call::<Added>(&what, "/v3/cluster/member/add", &question).await.map(|added| added.member)
+    }
+
+    async fn promote(&self, id: MemberId) -> Result<(), ClusterError> {
+        let what = format!("promote member {id} of etcd");
+        self.call::<Value>(&what, "/v3/cluster/member/promote", &json!({ "ID": id.0.to_string() })).await.map(drop)
+    }
+}
+
+impl Etcd {
+    /// A client that speaks to one member.
+    #[must_use]
+    pub fn new(client: kube::Client) -> Self {
+        Self { client }
     }
 
     /// Whether the member takes part in a quorum and has no alarm. The error says what was seen.
@@ -171,38 +219,6 @@ impl Etcd {
             Ok(answer) if answer["health"] == "true" => Ok(()),
             _ => Err(format!("unhealthy ({})", printable(&answer))),
         }
-    }
-
-    /// Takes a member out of the cluster. Its data stays where it is.
-    ///
-    /// # Errors
-    /// There is no such member, or the others could not keep a quorum.
-    pub async fn remove(&self, id: MemberId) -> Result<(), ClusterError> {
-        let what = format!("remove member {id} of etcd");
-        self.call::<Value>(&what, "/v3/cluster/member/remove", &json!({ "ID": id.0.to_string() })).await.map(drop)
-    }
-
-    /// Announces a new member that has no vote until it is promoted. Returns it; it has no name yet.
-    ///
-    /// # Errors
-    /// There is a member of that URL, there are too many learners, or there is no quorum.
-    pub async fn add_learner(&self, peer_url: &str) -> Result<Member, ClusterError> {
-        #[derive(Deserialize)]
-        struct Added {
-            member: Member,
-        }
-        let question = json!({ "peerURLs": [peer_url], "isLearner": true });
-        let what = format!("add a member of etcd at {peer_url}");
-        self.call::<Added>(&what, "/v3/cluster/member/add", &question).await.map(|added| added.member)
-    }
-
-    /// Gives a learner its vote.
-    ///
-    /// # Errors
-    /// It has not caught up with the leader yet (ask again), or is no learner.
-    pub async fn promote(&self, id: MemberId) -> Result<(), ClusterError> {
-        let what = format!("promote member {id} of etcd");
-        self.call::<Value>(&what, "/v3/cluster/member/promote", &json!({ "ID": id.0.to_string() })).await.map(drop)
     }
 
     /// Makes another member the leader; only the leader itself can.

@@ -6,23 +6,21 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::ClusterError;
-use super::etcd::{Etcd, Member, MemberId};
+use super::etcd::{Member, MemberId, MembershipApi};
 use crate::names::HostName;
 
 /// How often a learner is offered its vote.
 const POLL: Duration = Duration::from_millis(500);
 
-/// The members with a vote, in the order they are asked.
-pub type Voters = [(HostName, Etcd)];
-
 /// Removes the member that is replaced, and announces the new one as a learner. `peers` are the
-/// peer URLs that the membership has afterwards, sorted.
+/// peer URLs that the membership has afterwards, sorted. `voters` are members with a vote, in the order
+/// they are asked.
 ///
 /// # Errors
 /// No member answers; etcd refuses (it has no quorum, or another learner); or somebody else changed
 /// the membership meanwhile.
-pub async fn add_learner(
-    voters: &Voters,
+pub async fn add_learner<M: MembershipApi>(
+    voters: &[(HostName, M)],
     peer_url: &str,
     replaces: Option<MemberId>,
     peers: &[String],
@@ -55,7 +53,7 @@ pub async fn add_learner(
 ///
 /// # Errors
 /// It is no member, never started, or did not get all data in time; the error says what was seen last.
-pub async fn promote(voters: &Voters, peer_url: &str, limit: Duration) -> Result<(), ClusterError> {
+pub async fn promote<M: MembershipApi>(voters: &[(HostName, M)], peer_url: &str, limit: Duration) -> Result<(), ClusterError> {
     let deadline = Instant::now() + limit;
     loop {
         let seen = match try_to_promote(voters, peer_url).await {
@@ -72,7 +70,7 @@ pub async fn promote(voters: &Voters, peer_url: &str, limit: Duration) -> Result
     }
 }
 
-async fn try_to_promote(voters: &Voters, peer_url: &str) -> Result<(), ClusterError> {
+async fn try_to_promote<M: MembershipApi>(voters: &[(HostName, M)], peer_url: &str) -> Result<(), ClusterError> {
     let (etcd, members) = list(voters).await?;
     let Some(member) = members.iter().find(|member| is_at(member, peer_url)) else {
         let message = format!("etcd has no member at {peer_url}: somebody removed it");
@@ -89,7 +87,7 @@ async fn try_to_promote(voters: &Voters, peer_url: &str) -> Result<(), ClusterEr
 ///
 /// # Errors
 /// None has; the error names each with what it said.
-pub async fn list(voters: &Voters) -> Result<(&Etcd, Vec<Member>), ClusterError> {
+pub async fn list<M: MembershipApi>(voters: &[(HostName, M)]) -> Result<(&M, Vec<Member>), ClusterError> {
     let mut reasons = Vec::new();
     for (host, etcd) in voters {
         // Before etcd 3.5 a member tells its list without asking the others, old as it may be.

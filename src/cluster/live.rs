@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -310,11 +311,19 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
                 }
             }
         });
-        futures_util::future::try_join_all(questions).await
+        try_join_all(questions).await
     }
 
     async fn members(&self) -> Result<Vec<Member>, ClusterError> {
         self.membership().await
+    }
+
+    async fn closed(&self, gates: &[Gate]) -> BTreeSet<Gate> {
+        let questions = gates.iter().map(|gate| async move {
+            let open = timeout(QUESTION, self.holds(gate, false)).await.is_ok_and(|held| held.is_ok());
+            (!open).then(|| gate.clone())
+        });
+        join_all(questions).await.into_iter().flatten().collect()
     }
 
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {

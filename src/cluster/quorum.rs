@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use super::etcd::Member;
 use crate::names::HostName;
+use crate::plan::Host;
+use crate::standing::peer_url;
 
 /// Whether a host may be disrupted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,28 @@ pub struct Voter {
     pub health: Result<(), String>,
     /// Whether it knows a leader, so there is a quorum, healthy or not.
     pub knows_leader: bool,
+}
+
+/// Who has a vote: of the hosts of the plan those that etcd's own list has, `host` in any case (a member
+/// that is about to join counts already: the others must be enough for the larger membership), and members
+/// on no host of the plan, whom nobody can ask.
+#[must_use]
+pub fn electorate(host: &HostName, answers: Vec<(&Host, Voter)>, members: &[Member]) -> Vec<Voter> {
+    let is_on = |member: &Member, host: &Host| {
+        member.name == host.name.as_str() || member.peer_urls.iter().any(|url| *url == peer_url(host))
+    };
+    let stranger = |member: &&Member| !member.learner && !answers.iter().any(|(host, _)| is_on(member, host));
+    let strangers: Vec<Voter> = members
+        .iter()
+        .filter(stranger)
+        .map(|member| Voter {
+            name: format!("member {} ({})", member.id, if member.name.is_empty() { "never started" } else { &member.name }),
+            health: Err("not on a host of the plan".into()),
+            knows_leader: false,
+        })
+        .collect();
+    let votes = |other: &Host| other.name == *host || members.iter().any(|member| !member.learner && is_on(member, other));
+    answers.into_iter().filter(|(other, _)| votes(other)).map(|(_, voter)| voter).chain(strangers).collect()
 }
 
 /// Whether etcd keeps its quorum without that host's member.

@@ -188,6 +188,8 @@ fn units_restart_for_their_inputs_and_for_a_restart_that_never_came() {
         (unit_state("active", "enabled", Some("older")), "not restarted since its inputs changed"),
         (unit_state("active", "enabled", None), "not restarted since its inputs changed"),
         (unit_state("failed", "enabled", Some("stamp")), "is failed"),
+        (unit_state("inactive", "disabled", None), "is inactive"),
+        (unit_state("activating", "enabled", Some("older")), "is activating"),
         (unit_state("active", "disabled", Some("stamp")), "not enabled"),
     ];
     for (state, expected) in rows {

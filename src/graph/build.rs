@@ -1,10 +1,10 @@
 //! From the table of phases to a graph: nodes for every phase and target, edges from the rules,
 //! and in a living cluster the order among hosts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::waves::{self, Waves};
-use super::{GraphError, Step, StepGraph};
+use super::{Gate, GraphError, Step, StepGraph};
 use crate::names::HostName;
 use crate::phase::{After, On, Phase, RULES, Rule, Stage, StepId, Target, rule};
 use crate::plan::{Host, Limits, Plan};
@@ -24,7 +24,16 @@ impl StepGraph {
     /// # Errors
     /// A step is given twice or has no place in the plan. The rules themselves have no cycle.
     pub fn build(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits) -> Result<Self, GraphError> {
-        let waves = Waves::of(plan, stage, &steps, limits);
+        Self::mending(plan, stage, steps, limits, &BTreeSet::new())
+    }
+
+    /// The same, with those of `waves::doubts` that do not hold: hosts that are not well come before those
+    /// that are.
+    ///
+    /// # Errors
+    /// As for `build`.
+    pub fn mending(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits, closed: &BTreeSet<Gate>) -> Result<Self, GraphError> {
+        let waves = Waves::of(plan, stage, &steps, limits, closed);
         let joining: Vec<Target> = steps.iter().filter(|step| waves::joins_etcd(step)).map(|step| step.id.target.clone()).collect();
         let places = Places { plan, hosts: plan.hosts.iter().map(|host| (&host.name, host)).collect(), keepers: targets(plan, rule(Phase::Authority)) };
         let mut given = BTreeMap::new();

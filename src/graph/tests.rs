@@ -199,6 +199,45 @@ fn a_carrier_that_is_down_already_is_mended_before_the_others_are_touched() {
 }
 
 #[test]
+fn a_carrier_that_does_not_come_up_with_files_that_are_there_is_mended_first() {
+    let plan = plan(3, 0, 1);
+    let steps = || -> Vec<Step> { full(&plan).into_iter().filter(|step| step.id.phase == Phase::Certificates).collect() };
+    let order = |steps, closed: &[Gate]| {
+        let graph = StepGraph::mending(&plan, Stage::Living, steps, &plan.limits, &closed.iter().cloned().collect()).unwrap();
+        graph.waves().carriers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let etcd = |host: &str| Gate::EtcdHealthy(host.parse().unwrap());
+    let api_server = |host: &str| Gate::ApiServerReady(host.parse().unwrap());
+    assert_eq!(order(steps(), &[]), "cp-1 cp-2 cp-3");
+    assert_eq!(order(steps(), &[etcd("cp-2"), api_server("cp-2")]), "cp-2 cp-1 cp-3");
+    assert_eq!(order(steps(), &[api_server("cp-2"), etcd("cp-3")]), "cp-3 cp-2 cp-1", "a member before an API server");
+    // What mends it may be in a phase that disrupts nobody; the others still wait until it is well.
+    let mut steps: Vec<Step> = steps().into_iter().filter(|step| step.id.target.to_string() != "cp-3").collect();
+    steps.push(step("runtime@cp-3"));
+    assert_eq!(order(steps.clone(), &[]), "cp-1 cp-2");
+    assert_eq!(order(steps.clone(), &[etcd("cp-3")]), "cp-3 cp-1 cp-2");
+    let graph = StepGraph::mending(&plan, Stage::Living, steps, &plan.limits, &BTreeSet::from([etcd("cp-3")])).unwrap();
+    assert!(comes_before(&graph, "runtime@cp-3", "certificates@cp-1") && comes_before(&graph, "healthy@cp-3", "certificates@cp-1"));
+}
+
+#[test]
+fn carriers_are_asked_how_they_are_where_there_is_an_order() {
+    let asked = |plan: &Plan, stage, steps: &[Step]| waves::doubts(plan, stage, steps).iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (three, split) = (plan(3, 0, 1), plan(1, 3, 0));
+    let steps = |names: &[&str]| names.iter().map(|name| step(name)).collect::<Vec<_>>();
+    assert_eq!(asked(&three, Stage::Living, &steps(&["etcd@cp-1", "runtime@cp-3"])), "etcd on cp-1, etcd on cp-3, API server on cp-1, API server on cp-3");
+    assert_eq!(asked(&split, Stage::Living, &full(&split)), "etcd on etcd-1, etcd on etcd-2, etcd on etcd-3, API server on cp-1");
+    for (stage, names) in [
+        (Stage::Fresh, vec!["etcd@cp-1", "etcd@cp-2"]),
+        (Stage::Living, vec!["etcd@cp-1", "kubelet@w-1"]),
+        (Stage::Living, vec!["runtime@cp-1", "runtime@cp-2", "formed@cp-1"]),
+        (Stage::Living, vec![]),
+    ] {
+        assert_eq!(asked(&three, stage, &steps(&names)), "", "{names:?}");
+    }
+}
+
+#[test]
 fn workers_that_join_a_living_cluster_do_not_wait_for_each_other() {
     let plan = plan(1, 0, 3);
     let mut steps = Vec::new();

@@ -1,11 +1,11 @@
 //! Which hosts of a living cluster are changed after one another, so that it keeps serving: hosts
 //! that carry the cluster one by one, the others in a window of `limits.maxUnavailable`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::Step;
+use super::{Gate, Step};
 use crate::artifact::Artifact;
 use crate::artifact::membership::Membership;
 use crate::change::{Change, Reason};
@@ -44,15 +44,18 @@ pub struct Waves {
 }
 
 impl Waves {
-    /// Sorts the hosts that have disruptive changes.
+    /// Sorts the hosts that have disruptive changes. `closed` is what `doubts` asked for and does not hold:
+    /// a carrier that is not well counts whatever is changed on it.
     #[must_use]
-    pub fn of(plan: &Plan, stage: Stage, steps: &[Step], limits: &Limits) -> Self {
+    pub fn of(plan: &Plan, stage: Stage, steps: &[Step], limits: &Limits, closed: &BTreeSet<Gate>) -> Self {
         if stage == Stage::Fresh {
             return Self::default();
         }
+        let is_closed = |gate: fn(HostName) -> Gate, host: &HostName| closed.contains(&gate(host.clone()));
+        let is_unwell = |host: &HostName| is_closed(Gate::EtcdHealthy, host) || is_closed(Gate::ApiServerReady, host);
         let mut changed: BTreeMap<&HostName, Vec<&Step>> = BTreeMap::new();
-        for step in steps.iter().filter(|step| is_disruptive(step.id.phase) && !step.changes.is_empty()) {
-            if let Target::Host(host) = &step.id.target {
+        for (host, step) in preparing(steps) {
+            if is_disruptive(step.id.phase) || is_unwell(host) {
                 changed.entry(host).or_default().push(step);
             }
         }
@@ -63,11 +66,15 @@ impl Waves {
         // A member that is known to etcd and not well comes first, because nobody else may go down
         // before. etcd of its own before the API servers that use it, as when a cluster is upgraded.
         // New members come when all is settled. Among equals a host that is down already comes first:
-        // while it is, the gates before all others refuse, and what is done to it is the repair.
+        // while it is, the gates before all others refuse, and what is done to it is the repair. Of those a
+        // member of etcd before an API server, because a member stands in the way of both.
         carriers.sort_by_key(|host| {
             let steps = &changed[&host.name];
             let is_repair = steps.iter().find_map(|step| membership(step)).map(Join::is_repair);
-            (is_repair != Some(true), host.is_control_plane(), is_repair.is_some(), !is_down(steps))
+            let is_new = is_repair == Some(false);
+            let etcd_is_down = !is_new && is_closed(Gate::EtcdHealthy, &host.name);
+            let is_down = is_down(steps) || !is_new && is_closed(Gate::ApiServerReady, &host.name);
+            (is_repair != Some(true), host.is_control_plane(), is_new, !etcd_is_down, !is_down)
         });
         let (joining, workers) = others.into_iter().partition(|host: &&Host| kubelet_is_down(&changed[&host.name]));
         Self {
@@ -103,6 +110,30 @@ impl Waves {
         }
         edges
     }
+}
+
+/// What to ask about the carriers before they are put in order: files tell of a member that is not there,
+/// but not of one that does not come up with them. Empty where there is nothing to put in order.
+#[must_use]
+pub fn doubts(plan: &Plan, stage: Stage, steps: &[Step]) -> Vec<Gate> {
+    let changed: BTreeSet<&HostName> = preparing(steps).map(|(host, _)| host).collect();
+    let carriers: Vec<&Host> =
+        plan.hosts.iter().filter(|host| changed.contains(&host.name) && On::Keepers.includes(plan, host)).collect();
+    let is_disrupted = preparing(steps).any(|(_, step)| is_disruptive(step.id.phase));
+    if stage == Stage::Fresh || carriers.len() < 2 || !is_disrupted {
+        return Vec::new();
+    }
+    let etcd = carriers.iter().filter(|host| plan.has_etcd(host)).map(|host| Gate::EtcdHealthy(host.name.clone()));
+    let api_servers = carriers.iter().filter(|host| host.is_control_plane()).map(|host| Gate::ApiServerReady(host.name.clone()));
+    etcd.chain(api_servers).collect()
+}
+
+/// Steps that change something on a host before it is looked at whether it is well.
+fn preparing(steps: &[Step]) -> impl Iterator<Item = (&HostName, &Step)> {
+    steps.iter().filter(|step| step.id.phase < Phase::Healthy && !step.changes.is_empty()).filter_map(|step| match &step.id.target {
+        Target::Host(host) => Some((host, step)),
+        Target::Cluster => None,
+    })
 }
 
 /// The first and the last steps of a host's unsettled phases.

@@ -1,27 +1,30 @@
 //! The engine's way to a simulated cluster: objects through any API server that is ready, gates asked
 //! of the components themselves. Objects live in etcd and share its fate.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use crate::cluster::quorum::{self, Verdict, Voter};
-use crate::cluster::{Cluster, ClusterError, marks};
+use crate::cluster::etcd::{Member, MembershipApi as _};
+use crate::cluster::{Cluster, ClusterError, departure, joining, marks};
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::patch::merge::merged;
 use crate::plan::{Cni, Plan};
-use crate::standing::peer_url;
 
-use super::World;
+use super::{SharedWorld, World};
 use super::etcd::EtcdCluster;
+use super::membership::SimulatedMember;
 use super::faults::{Fault, Moment, Strike};
 
 /// How often a condition is asked. Real ones are asked more often; on a paused clock each question is
@@ -35,31 +38,15 @@ const REGISTRATION: Duration = Duration::from_secs(2);
 /// A simulated cluster, as the engine reaches it.
 #[derive(Debug, Clone)]
 pub struct SimulatedCluster {
-    world: Arc<Mutex<World>>,
+    world: SharedWorld,
     plan: Arc<Plan>,
     /// The CA the engine trusts, PEM. Empty: any.
     authority: String,
 }
 
 impl SimulatedCluster {
-    pub(super) fn new(world: Arc<Mutex<World>>, plan: Arc<Plan>, authority: String) -> Self {
+    pub(super) fn new(world: SharedWorld, plan: Arc<Plan>, authority: String) -> Self {
         Self { world, plan, authority }
-    }
-
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("nobody panics while holding the world")
-    }
-
-    async fn pass(&self, time: Duration) {
-        sleep(time).await;
-        if self.world().killed {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn die(&self) -> ! {
-        self.world().kill();
-        std::future::pending().await
     }
 
     /// What is stored behind the first API server that is ready and of the CA that is trusted.
@@ -123,7 +110,7 @@ impl SimulatedCluster {
 
     /// Asks a gate's condition once.
     fn holds(&self, gate: &Gate, patient: bool) -> Result<(), String> {
-        let world = &mut *self.world();
+        let world = &mut *self.world.lock();
         let now = world.elapsed();
         let component = |world: &World, host: &HostName, pod: &str| {
             world.reachable(host)?;
@@ -156,16 +143,40 @@ impl SimulatedCluster {
 
     fn etcd_without(&self, world: &mut World, host: &HostName) -> Verdict {
         let now = world.elapsed();
-        let mut voters = Vec::new();
+        let (mut answers, mut known_by) = (Vec::new(), None);
         for member in self.plan.etcd_hosts() {
-            let votes = |cluster: &EtcdCluster| cluster.members.contains_key(&peer_url(member));
-            if !world.clusters.values().any(votes) {
-                continue;
-            }
-            let health = world.member_health(&member.name, now).map(drop);
-            voters.push(Voter { name: member.name.to_string(), knows_leader: health.is_ok(), health });
+            let health = world.member_health(&member.name, now);
+            known_by = known_by.or(health.as_ref().ok().copied());
+            let health = health.map(drop);
+            answers.push((member, Voter { name: member.name.to_string(), knows_leader: health.is_ok(), health }));
         }
+        let voters = match known_by {
+            Some(cluster) => quorum::electorate(host, answers, &world.clusters[&cluster].members),
+            None => answers.into_iter().map(|(_, voter)| voter).collect(),
+        };
         quorum::etcd_without(host, &voters)
+    }
+
+    /// The members of etcd as the engine speaks to them, but for that one.
+    fn members_besides(&self, host: Option<&HostName>) -> Vec<(HostName, SimulatedMember)> {
+        let others = self.plan.etcd_hosts().filter(|other| Some(&other.name) != host);
+        others.map(|other| (other.name.clone(), SimulatedMember::new(self.world.clone(), other.name.clone()))).collect()
+    }
+
+    /// One part of a host's way into the membership; half of it is that its old member is gone.
+    async fn join(&self, membership: &Membership, half: bool) -> Result<(), ClusterError> {
+        match membership {
+            Membership::Learner { host, replaces: Some(old), .. } if half => {
+                let voters = self.members_besides(Some(host));
+                joining::list(&voters).await?.0.remove(*old).await
+            }
+            Membership::Learner { host, peer_url, replaces, peers } => {
+                joining::add_learner(&self.members_besides(Some(host)), peer_url, *replaces, peers).await
+            }
+            Membership::Voter { host, peer_url } => {
+                joining::promote(&self.members_besides(Some(host)), peer_url, self.plan.limits.gate_timeout.0).await
+            }
+        }
     }
 
     fn object_change(store: &EtcdCluster, object: Object) -> Option<Change> {
@@ -196,12 +207,12 @@ impl SimulatedCluster {
         Some(Change { artifact: Artifact::NodeMarks(marks), reason, before: None })
     }
 
-    /// Makes a change once.
-    async fn make(&self, artifact: &Artifact) -> Result<(), ClusterError> {
-        self.pass(QUESTION).await;
+    /// Makes a change once, or the first half of one that has halves.
+    async fn make(&self, artifact: &Artifact, half: bool) -> Result<(), ClusterError> {
+        self.world.pass(QUESTION).await;
         match artifact {
             Artifact::Object(object) => {
-                let world = &mut *self.world();
+                let world = &mut *self.world.lock();
                 let store = self.store(world)?;
                 let mut value = object.value.clone();
                 if !value["metadata"]["annotations"].is_object() {
@@ -212,7 +223,7 @@ impl SimulatedCluster {
                 store.objects.insert(object.id(), merged(found, &value));
             }
             Artifact::NodeMarks(marks) => {
-                let world = &mut *self.world();
+                let world = &mut *self.world.lock();
                 let store = self.store(world)?;
                 let id = format!("Node/{}", marks.node);
                 let Some(node) = store.objects.remove(&id) else { return Err(ClusterError::plain(format!("cannot read {id}: not found"))) };
@@ -223,26 +234,15 @@ impl SimulatedCluster {
                 store.objects.insert(id, merged(node, &patch));
             }
             Artifact::Departed(Departure::Node { host }) => {
-                let world = &mut *self.world();
+                let world = &mut *self.world.lock();
                 self.store(world)?.objects.remove(&format!("Node/{host}"));
             }
+            // Somebody else's etcd: its members are not ours to remove.
+            Artifact::Departed(Departure::Member { .. }) if self.plan.etcd.external.is_some() => {}
             Artifact::Departed(Departure::Member { peer_url, host }) => {
-                {
-                    let mut world = self.world();
-                    world.membership_changes += 1;
-                    if world.membership_changes > 1 {
-                        world.violations.push(format!("etcd's membership changes on {host} while it changes elsewhere"));
-                    }
-                }
-                self.pass(QUESTION * 20).await;
-                let mut world = self.world();
-                world.membership_changes = world.membership_changes.saturating_sub(1);
-                let now = world.elapsed();
-                world.remove_member(peer_url, now).map_err(ClusterError::plain)?;
+                departure::remove_member(&self.members_besides(Some(host)), peer_url).await?;
             }
-            Artifact::Membership(membership) => {
-                return Err(ClusterError::plain(format!("a rehearsal has no members that join: {membership}")));
-            }
+            Artifact::Membership(membership) => self.join(membership, half).await?,
             _ => {}
         }
         Ok(())
@@ -264,8 +264,8 @@ fn read_node(node: &Value) -> Node {
 
 impl Cluster for SimulatedCluster {
     async fn changes(&self, artifacts: Vec<Artifact>) -> Result<Vec<Option<Change>>, ClusterError> {
-        self.pass(QUESTION).await;
-        let world = &mut *self.world();
+        self.world.pass(QUESTION).await;
+        let world = &mut *self.world.lock();
         let store = self.store(world)?;
         let formed = store.objects.contains_key("ConfigMap/kube-public/cluster-info");
         let change = |artifact| match artifact {
@@ -277,11 +277,22 @@ impl Cluster for SimulatedCluster {
         Ok(artifacts.into_iter().map(change).collect())
     }
 
+    async fn members(&self) -> Result<Vec<Member>, ClusterError> {
+        Ok(joining::list(&self.members_besides(None)).await?.1)
+    }
+
+    async fn closed(&self, gates: &[Gate]) -> BTreeSet<Gate> {
+        if !gates.is_empty() {
+            self.world.pass(QUESTION).await;
+        }
+        gates.iter().filter(|gate| self.holds(gate, false).is_err()).cloned().collect()
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         let id = change.artifact.id();
-        let strike = self.world().strike(None, &id);
+        let strike = self.world.lock().strike(None, &id);
         match strike {
-            Some(Strike::Kill(Moment::Before)) => self.die().await,
+            Some(Strike::Kill(Moment::Before)) => self.world.die().await,
             Some(Strike::Fail(Moment::Before) | Strike::DiskFull | Strike::Gone) => {
                 return Err(ClusterError::plain(format!("cannot apply {id}: no API server answers")));
             }
@@ -291,16 +302,17 @@ impl Cluster for SimulatedCluster {
             self.wait(&Gate::NodeRegistered(marks.node.clone()), self.plan.limits.gate_timeout.0).await?;
         }
         let deadline = Instant::now() + Duration::from_secs(60);
+        let half = matches!(strike, Some(Strike::Kill(Moment::Within) | Strike::Fail(Moment::Within)));
         loop {
-            match self.make(&change.artifact).await {
+            match self.make(&change.artifact, half).await {
                 Ok(()) => break,
-                Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => self.pass(POLL).await,
+                Err(error) if error.permanent || Instant::now() > deadline => return Err(error),
+                Err(_) => self.world.pass(POLL).await,
             }
         }
-        self.world().made.push((None, id.clone()));
+        self.world.lock().made.push((None, id.clone()));
         match strike {
-            Some(Strike::Kill(_)) => self.die().await,
+            Some(Strike::Kill(_)) => self.world.die().await,
             Some(Strike::Fail(_) | Strike::ReplyLost | Strike::Reboot) => {
                 Err(ClusterError::plain(format!("cannot apply {id}: the answer was lost")))
             }
@@ -309,26 +321,26 @@ impl Cluster for SimulatedCluster {
     }
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
-        let strike = self.world().strike(None, &gate.to_string());
+        let strike = self.world.lock().strike(None, &gate.to_string());
         if let Some(Strike::Kill(_)) = strike {
-            self.die().await;
+            self.world.die().await;
         }
         let refused = Fault::GateRefused(gate.to_string());
         if matches!(gate, Gate::NodeRegistered(_) | Gate::NodeReady(_)) && self.holds(gate, false).is_err() {
-            self.pass(REGISTRATION).await;
+            self.world.pass(REGISTRATION).await;
         }
         let deadline = Instant::now() + limit;
         loop {
             let patient = Instant::now() >= deadline;
             let seen = match self.holds(gate, patient) {
-                _ if self.world().faults.contains(&refused) => "it does not open".to_owned(),
+                _ if self.world.lock().faults.contains(&refused) => "it does not open".to_owned(),
                 Ok(()) => return Ok(()),
                 Err(seen) => seen,
             };
             if patient {
                 return Err(ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs())));
             }
-            self.pass(POLL).await;
+            self.world.pass(POLL).await;
         }
     }
 }

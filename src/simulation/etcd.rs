@@ -1,51 +1,89 @@
 //! etcd as far as membership and quorum go: which cluster a member joins, who is up, and what is
 //! stored. The rules are etcd's own: a member with data ignores how it is told to begin; one without
 //! begins a new cluster whose identity follows from its first members, or joins one that lists it.
+//! How the membership changes is in `membership`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::cluster::etcd::{Member, MemberId};
 use crate::names::{Digest, HostName, RemotePath};
 use crate::yaml;
 
 use super::World;
 
 /// What a member has on its disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberRecord {
     /// Of which cluster it is a member.
     pub cluster: Digest,
     /// Who it is there.
-    pub peer_url: String,
+    pub id: MemberId,
 }
 
 /// A cluster of etcd.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EtcdCluster {
-    /// Voting members: names by peer URL.
-    pub members: BTreeMap<String, String>,
+    /// Its members, in the order they came.
+    pub members: Vec<Member>,
     /// Whether it ever had a quorum.
     pub formed: bool,
     /// Members that ever told the others where their clients reach them.
-    pub published: BTreeSet<String>,
+    pub published: BTreeSet<MemberId>,
+    /// How many members it ever had: each gets a number of its own.
+    pub numbered: u64,
     /// What is stored: objects of the API by id.
     pub objects: BTreeMap<String, Value>,
 }
 
 impl EtcdCluster {
-    /// How many members must be up for anything to be stored.
+    /// A cluster of these first members: names by peer URL.
+    fn begin(initial: &BTreeMap<String, String>) -> Self {
+        let mut cluster = Self::default();
+        for (url, name) in initial {
+            cluster.add(Member { name: name.clone(), peer_urls: vec![url.clone()], ..Member::default() });
+        }
+        cluster
+    }
+
+    /// Adds a member under the next number.
+    pub(super) fn add(&mut self, member: Member) -> Member {
+        self.numbered += 1;
+        let member = Member { id: MemberId(self.numbered), ..member };
+        self.members.push(member.clone());
+        member
+    }
+
+    /// Members with a vote.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.learner)
+    }
+
+    /// The member of that number.
+    #[must_use]
+    pub fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// The member with that peer URL.
+    #[must_use]
+    pub fn member_at(&self, peer_url: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.peer_urls.iter().any(|url| url == peer_url))
+    }
+
+    /// How many members with a vote must be up for anything to be stored.
     #[must_use]
     pub fn quorum(&self) -> usize {
-        self.members.len() / 2 + 1
+        self.voters().count() / 2 + 1
     }
 
     /// How many must stay up while slipway works on it. With one or two members every restart
     /// interrupts etcd, so there all others are enough.
     #[must_use]
     pub fn protected(&self) -> usize {
-        self.quorum().min(self.members.len().saturating_sub(1))
+        self.quorum().min(self.voters().count().saturating_sub(1))
     }
 }
 
@@ -95,13 +133,13 @@ impl World {
     /// # Errors
     /// It may not begin.
     pub(super) fn begin_member(&mut self, host: &HostName, flags: &Flags) -> Result<(), String> {
-        let stored = self.hosts[host].etcd.get(&flags.directory).cloned();
+        let stored = self.hosts[host].etcd.get(&flags.directory).copied();
         let record = match stored {
             Some(record) => record,
-            None => MemberRecord { cluster: self.first_cluster(host, flags)?, peer_url: flags.peer_url.clone() },
+            None => self.first_record(host, flags)?,
         };
         let cluster = self.clusters.get(&record.cluster).ok_or("its cluster is gone")?;
-        if !cluster.members.contains_key(&record.peer_url) {
+        if cluster.member(record.id).is_none() {
             return Err("the member has been permanently removed from the cluster".into());
         }
         self.keepers.insert(host.clone());
@@ -109,45 +147,91 @@ impl World {
         Ok(())
     }
 
-    /// Which cluster a member without data becomes part of.
-    fn first_cluster(&mut self, host: &HostName, flags: &Flags) -> Result<Digest, String> {
+    /// What a member without data becomes.
+    fn first_record(&mut self, host: &HostName, flags: &Flags) -> Result<MemberRecord, String> {
         if !flags.new {
-            let listed = self.clusters.iter().find(|(_, cluster)| cluster.formed && cluster.members.contains_key(&flags.peer_url));
-            return listed.map(|(id, _)| *id).ok_or_else(|| "no cluster lists this member".to_owned());
+            return self.joined_record(flags);
         }
         let initial: String = flags.initial.iter().map(|(url, name)| format!("{name}={url},")).collect();
         let id = Digest::of(initial);
-        let known = self.clusters.contains_key(&id);
-        // Only of a member that told the others about itself they know that it had data.
-        if self.clusters.get(&id).is_some_and(|cluster| cluster.published.contains(&flags.peer_url)) {
-            return Err("the member has already been bootstrapped".into());
-        }
-        if !known {
+        if !self.clusters.contains_key(&id) {
             if !self.clusters.is_empty() {
                 self.violations.push(format!("a second etcd cluster begins on {host}"));
             }
-            let cluster = EtcdCluster { members: flags.initial.clone(), ..EtcdCluster::default() };
-            self.clusters.insert(id, cluster);
+            self.clusters.insert(id, EtcdCluster::begin(&flags.initial));
         }
-        Ok(id)
+        let cluster = &self.clusters[&id];
+        let member = cluster.member_at(&flags.peer_url).ok_or("its own URL is not among the first members")?.id;
+        // Only of a member that told the others about itself they know that it had data.
+        if cluster.published.contains(&member) {
+            return Err("the member has already been bootstrapped".into());
+        }
+        Ok(MemberRecord { cluster: id, id: member })
     }
 
-    /// The cluster that host's member is part of, and the member's own URL.
+    /// What a member becomes that is told of a cluster it finds: it asks the others who belongs to it, and
+    /// ends unless these are the members it was told of.
+    fn joined_record(&self, flags: &Flags) -> Result<MemberRecord, String> {
+        let lists = |cluster: &EtcdCluster| cluster.member_at(&flags.peer_url).map(|member| member.id);
+        let mut listing = self.clusters.iter().filter(|(_, cluster)| cluster.formed).filter_map(|(id, cluster)| Some((id, cluster, lists(cluster)?)));
+        let (id, cluster, member) = listing.next().ok_or("no cluster lists this member")?;
+        let found: BTreeSet<&String> = cluster.members.iter().flat_map(|member| &member.peer_urls).collect();
+        if found != flags.initial.keys().collect() {
+            return Err("error validating peerURLs: member count is unequal".into());
+        }
+        Ok(MemberRecord { cluster: *id, id: member })
+    }
+
+    /// The cluster that host's member is part of, and the member itself.
     #[must_use]
-    pub fn member_of(&self, host: &HostName) -> Option<&MemberRecord> {
+    pub fn member_of(&self, host: &HostName) -> Option<MemberRecord> {
         let host = self.hosts.get(host)?;
         let directory: RemotePath = flag(&host.pods.get("etcd")?.command, "data-dir")?.parse().ok()?;
-        host.etcd.get(&directory)
+        host.etcd.get(&directory).copied()
     }
 
-    /// Peer URLs of a cluster's members that are up.
-    #[must_use]
-    pub fn up(&self, id: &Digest, now: Duration) -> Vec<&str> {
+    /// Members of a cluster that are up, with a vote or without, and their hosts.
+    fn running(&self, id: &Digest, now: Duration) -> Vec<(MemberId, HostName)> {
         let runs = |host: &super::host::Host| host.reachable && host.pods.get("etcd").is_some_and(|pod| pod.is_ready(now));
         let Some(cluster) = self.clusters.get(id) else { return Vec::new() };
         let keepers = self.keepers.iter().map(|name| &self.hosts[name]).filter(|host| runs(host));
-        let members = keepers.flat_map(|host| host.etcd.values()).filter(|record| record.cluster == *id);
-        members.map(|record| record.peer_url.as_str()).filter(|url| cluster.members.contains_key(*url)).collect()
+        let records = keepers.flat_map(|host| host.etcd.values().map(|record| (*record, host.name.clone())));
+        let own = records.filter(|(record, _)| record.cluster == *id && cluster.member(record.id).is_some());
+        own.map(|(record, name)| (record.id, name)).collect()
+    }
+
+    /// Whether that member of a cluster is up, with a vote or without.
+    pub(super) fn is_running(&self, id: &Digest, member: MemberId, now: Duration) -> bool {
+        self.running(id, now).iter().any(|(running, _)| *running == member)
+    }
+
+    /// Members of a cluster that have a vote and are up.
+    #[must_use]
+    pub fn up(&self, id: &Digest, now: Duration) -> Vec<MemberId> {
+        let Some(cluster) = self.clusters.get(id) else { return Vec::new() };
+        let votes = |member: &MemberId| cluster.member(*member).is_some_and(|member| !member.learner);
+        self.running(id, now).into_iter().map(|(member, _)| member).filter(votes).collect()
+    }
+
+    /// What members that are up tell each other, if they have a quorum: that there is a cluster, and
+    /// who has started.
+    ///
+    /// # Errors
+    /// There is no quorum.
+    pub(super) fn agree(&mut self, id: &Digest, now: Duration) -> Result<(), String> {
+        let (up, running) = (self.up(id, now).len(), self.running(id, now));
+        let cluster = self.clusters.get_mut(id).ok_or("connection refused")?;
+        if up < cluster.quorum() {
+            return Err(format!("no leader: {up} of {} members are up", cluster.voters().count()));
+        }
+        cluster.formed = true;
+        for (member, host) in running {
+            cluster.published.insert(member);
+            if let Some(member) = cluster.members.iter_mut().find(|other| other.id == member) {
+                member.name = host.to_string();
+            }
+        }
+        Ok(())
     }
 
     /// Whether that host's member answers `/health` as healthy.
@@ -156,49 +240,21 @@ impl World {
     /// What it says instead.
     pub fn member_health(&mut self, host: &HostName, now: Duration) -> Result<Digest, String> {
         self.reachable(host)?;
+        self.retry(host, now);
         let pod = self.hosts[host].pods.get("etcd").ok_or("connection refused")?;
         pod.answers(now)?;
-        let id = self.member_of(host).ok_or("connection refused")?.cluster;
-        let up: Vec<String> = self.up(&id, now).into_iter().map(str::to_owned).collect();
-        let cluster = self.clusters.get_mut(&id).ok_or("connection refused")?;
-        if up.len() < cluster.quorum() {
-            return Err(format!("no leader: {} of {} members are up", up.len(), cluster.members.len()));
+        let record = self.member_of(host).ok_or("connection refused")?;
+        self.agree(&record.cluster, now)?;
+        match self.clusters[&record.cluster].member(record.id) {
+            Some(member) if member.learner => Err("it only learns".into()),
+            Some(_) => Ok(record.cluster),
+            None => Err("the member has been permanently removed from the cluster".into()),
         }
-        cluster.formed = true;
-        cluster.published.extend(up);
-        Ok(id)
     }
 
     /// Forgets clusters of which no disk has anything left.
     pub(super) fn forget_lost_clusters(&mut self) {
         let kept: Vec<Digest> = self.keepers.iter().flat_map(|name| self.hosts[name].etcd.values().map(|record| record.cluster)).collect();
         self.clusters.retain(|id, _| kept.contains(id));
-    }
-
-    /// Takes a member out of the membership.
-    ///
-    /// # Errors
-    /// What etcd says: no quorum now, or none afterwards.
-    pub fn remove_member(&mut self, peer_url: &str, now: Duration) -> Result<(), String> {
-        let Some((&id, cluster)) = self.clusters.iter().find(|(_, cluster)| cluster.members.contains_key(peer_url)) else { return Ok(()) };
-        let up = self.up(&id, now);
-        let left = up.iter().filter(|url| **url != peer_url).count();
-        let quorum_after = (cluster.members.len() - 1) / 2 + 1;
-        if up.len() < cluster.quorum() || left < quorum_after {
-            return Err("etcdserver: re-configuration failed due to not enough started members".into());
-        }
-        let cluster = self.clusters.get_mut(&id).expect("it was found");
-        cluster.members.remove(peer_url);
-        let gone: Vec<HostName> = self
-            .keepers
-            .iter()
-            .map(|name| &self.hosts[name])
-            .filter(|host| host.etcd.values().any(|record| record.cluster == id && record.peer_url == peer_url))
-            .map(|host| host.name.clone())
-            .collect();
-        for host in gone {
-            self.hosts.get_mut(&host).expect("hosts stay").pods.remove("etcd");
-        }
-        Ok(())
     }
 }

@@ -17,7 +17,9 @@ impl World {
     pub fn fingerprint(&self) -> Fingerprint {
         let mut print: Fingerprint = self.hosts.values().flat_map(Host::fingerprint).collect();
         for cluster in self.clusters.values().chain([&self.external]) {
-            let members: Vec<&str> = cluster.members.values().map(String::as_str).collect();
+            let vote = |learner| if learner { " (learner)" } else { "" };
+            let mut members: Vec<String> = cluster.members.iter().map(|member| format!("{}{}", member.name, vote(member.learner))).collect();
+            members.sort();
             print.insert(format!("etcd of {}", members.join(",")), format!("formed: {}", cluster.formed));
             for (id, object) in &cluster.objects {
                 let mut object = object.clone();

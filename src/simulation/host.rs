@@ -151,7 +151,7 @@ impl Host {
             units: [("containerd.service".to_owned(), runtime), ("kubelet.service".to_owned(), kubelet)].into(),
             images: BTreeSet::new(),
             modules: BTreeSet::new(),
-            sysctls: BTreeMap::new(),
+            sysctls: ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"].map(|key| (key.to_owned(), "0".to_owned())).into(),
             swap: vec!["/dev/sda2".to_owned()],
             etcd: BTreeMap::new(),
             pods: BTreeMap::new(),

@@ -108,6 +108,13 @@ impl World {
         }
     }
 
+    /// The kubelet tries what ended at once again.
+    pub(super) fn retry(&mut self, name: &HostName, now: Duration) {
+        if self.hosts.get(name).is_some_and(|host| host.pods.values().any(|pod| pod.problem.is_some())) {
+            self.reconcile(name, now);
+        }
+    }
+
     fn read_at_start(&self, name: &HostName, pod: &str) -> BTreeMap<RemotePath, Digest> {
         let needs = needs(pod);
         let signed = needs.signed.iter().flat_map(|(leaf, authority)| [*leaf, *authority]);
@@ -171,6 +178,7 @@ impl World {
     /// What is seen instead.
     pub fn api_server(&mut self, name: &HostName, now: Duration) -> Result<Option<Digest>, String> {
         self.reachable(name)?;
+        self.retry(name, now);
         let host = &self.hosts[name];
         let pod = host.pods.get("kube-apiserver").ok_or("connection refused")?;
         pod.answers(now)?;

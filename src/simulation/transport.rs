@@ -4,10 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-
-use tokio::time::sleep;
 
 use crate::artifact::Secret;
 use crate::change::Change;
@@ -17,7 +14,7 @@ use crate::names::{HostName, RemotePath};
 use crate::phase::StepId;
 use crate::transport::{ApplyError, ProbeRequest, Stream, Transport, TransportError, Work};
 
-use super::World;
+use super::SharedWorld;
 use super::effects::{Refused, effects};
 use super::faults::{Moment, Strike};
 
@@ -27,7 +24,7 @@ const ROUND_TRIP: Duration = Duration::from_millis(20);
 /// Simulated hosts, as the engine reaches them.
 #[derive(Debug, Clone)]
 pub struct SimulatedTransport {
-    world: Arc<Mutex<World>>,
+    world: SharedWorld,
 }
 
 /// What became of one change.
@@ -38,23 +35,19 @@ enum Made {
 }
 
 impl SimulatedTransport {
-    pub(super) fn new(world: Arc<Mutex<World>>) -> Self {
+    pub(super) fn new(world: SharedWorld) -> Self {
         Self { world }
-    }
-
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("nobody panics while holding the world")
     }
 
     /// One command on a host, as far as it gets there and back.
     async fn trip(&self, host: &HostName) -> Result<(), TransportError> {
         let pace = {
-            let mut world = self.world();
+            let mut world = self.world.lock();
             *world.round_trips.entry(host.clone()).or_default() += 1;
             world.pace(host, ROUND_TRIP)
         };
-        self.pass(pace).await;
-        self.world().reachable(host).map_err(|reason| TransportError::Connect {
+        self.world.pass(pace).await;
+        self.world.lock().reachable(host).map_err(|reason| TransportError::Connect {
             host: host.clone(),
             destination: host.to_string(),
             reason,
@@ -62,55 +55,40 @@ impl SimulatedTransport {
         })
     }
 
-    /// Time passes. If the engine dies meanwhile, this never returns.
-    async fn pass(&self, time: Duration) {
-        sleep(time).await;
-        if self.world().killed {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn die(&self) -> ! {
-        self.world().kill();
-        std::future::pending().await
-    }
-
     /// Makes one change, as far as its fault lets it.
     async fn make(&self, host: &HostName, step: &StepId, change: &Change) -> Result<Made, MakeError> {
         let artifact = change.artifact.id();
-        let strike = self.world().strike(Some(step), &artifact);
+        let strike = self.world.lock().strike(Some(step), &artifact);
         match strike {
-            Some(Strike::Kill(Moment::Before)) => self.die().await,
+            Some(Strike::Kill(Moment::Before)) => self.world.die().await,
             Some(Strike::Fail(Moment::Before)) => return Err(MakeError::Refused("slipway: failed before the change".into())),
             Some(Strike::DiskFull) => return Err(MakeError::Refused("slipway: No space left on device".into())),
             Some(Strike::Gone) => {
-                self.world().host_mut(host).reachable = false;
+                self.world.lock().host_mut(host).reachable = false;
                 return Err(MakeError::Lost);
             }
             _ => {}
         }
         let within = matches!(strike, Some(Strike::Kill(Moment::Within) | Strike::Fail(Moment::Within)));
         {
-            let mut world = self.world();
+            let mut world = self.world.lock();
             let (list, result) = effects(&world.hosts[host], change);
             let count = if within { list.len().div_ceil(2) } else { list.len() };
             for effect in list.into_iter().take(count) {
                 world.perform(host, effect);
             }
             let now = world.elapsed();
-            if world.hosts[host].pods.values().any(|pod| pod.problem.is_some()) {
-                world.reconcile(host, now);
-            }
+            world.retry(host, now);
             result.map_err(|Refused(reason)| MakeError::Refused(reason))?;
             if !within {
                 world.made.push((Some(step.clone()), artifact));
             }
         }
         match strike {
-            Some(Strike::Kill(_)) => self.die().await,
+            Some(Strike::Kill(_)) => self.world.die().await,
             Some(Strike::Fail(_)) => Err(MakeError::Refused("slipway: failed after the change".into())),
             Some(Strike::Reboot) => {
-                self.world().reboot(host);
+                self.world.lock().reboot(host);
                 Err(MakeError::Lost)
             }
             Some(Strike::ReplyLost) => Ok(Made::Unheard),
@@ -127,7 +105,7 @@ enum MakeError {
 impl Transport for SimulatedTransport {
     async fn probe(&self, host: &HostName, request: &ProbeRequest) -> Result<Facts, TransportError> {
         self.trip(host).await?;
-        let mut world = self.world();
+        let mut world = self.world.lock();
         let clock = world.clock();
         if let Some(holder) = &request.lock {
             match &world.hosts[host].lock {
@@ -140,7 +118,7 @@ impl Transport for SimulatedTransport {
 
     async fn fetch(&self, host: &HostName, paths: &[RemotePath]) -> Result<BTreeMap<RemotePath, Secret>, TransportError> {
         self.trip(host).await?;
-        let world = self.world();
+        let world = self.world.lock();
         let read = |path: &RemotePath| Some((path.clone(), Secret::new(world.hosts[host].files.get(path)?.bytes()?)));
         Ok(paths.iter().filter_map(read).collect())
     }
@@ -152,8 +130,8 @@ impl Transport for SimulatedTransport {
         let each = usual / u32::try_from(work.changes.len().max(1)).unwrap_or(u32::MAX);
         let mut heard = true;
         for (index, change) in work.changes.iter().enumerate() {
-            let pace = self.world().pace(host, each);
-            self.pass(pace).await;
+            let pace = self.world.lock().pace(host, each);
+            self.world.pass(pace).await;
             match self.make(host, work.step, change).await {
                 Ok(Made::Good) => {}
                 Ok(Made::Unheard) => heard = false,
@@ -178,11 +156,11 @@ impl Transport for SimulatedTransport {
     }
 
     fn round_trips(&self, host: &HostName) -> usize {
-        self.world().round_trips.get(host).copied().unwrap_or_default()
+        self.world.lock().round_trips.get(host).copied().unwrap_or_default()
     }
 
     async fn close(&self) {
-        for host in self.world().hosts.values_mut() {
+        for host in self.world.lock().hosts.values_mut() {
             host.lock = None;
         }
     }

@@ -67,11 +67,7 @@ impl World {
             let addresses: Vec<_> = host.addresses().collect();
             by_address.extend(addresses.iter().map(|address| (address.to_string(), host.name.clone())));
             let version = plan.kubernetes.version.to_string();
-            let mut delivered = Host::delivered(host.name.clone(), addresses, version);
-            delivered.sysctls = [("net.ipv4.ip_forward", "0"), ("net.ipv6.conf.all.forwarding", "0")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into();
-            hosts.insert(host.name.clone(), delivered);
+            hosts.insert(host.name.clone(), Host::delivered(host.name.clone(), addresses, version));
         }
         Self {
             hosts,
@@ -184,16 +180,25 @@ impl World {
             self.apply(name, effect);
             return;
         }
+        self.guarded(&format!("a change on {name}"), now, |world| {
+            world.apply(name, effect);
+            world.reconcile(name, now);
+        });
+    }
+
+    /// Something happens because of slipway that may take members of etcd down, and must leave as many up
+    /// as each cluster needs if that many were up before.
+    pub(super) fn guarded<A>(&mut self, what: &str, now: Duration, happens: impl FnOnce(&mut Self) -> A) -> A {
         let before = self.voters(now);
-        self.apply(name, effect);
-        self.reconcile(name, now);
+        let result = happens(self);
         for (id, up) in self.voters(now) {
             let Some(cluster) = self.clusters.get(&id).filter(|cluster| cluster.formed && !self.expects_loss) else { continue };
             let needed = cluster.protected();
             if before.get(&id).is_some_and(|before| *before >= needed) && up < needed {
-                self.violations.push(format!("a change on {name} leaves {up} of {} etcd members up", cluster.members.len()));
+                self.violations.push(format!("{what} leaves {up} of {} etcd members up", cluster.voters().count()));
             }
         }
+        result
     }
 
     /// How many members of each cluster are up.
@@ -281,6 +286,14 @@ impl World {
             unit.started_with = read;
         }
         self.reconcile(name, now);
+    }
+
+    /// A machine is lost, and another one of its name and address is delivered in its place.
+    pub fn replace(&mut self, name: &HostName) {
+        let host = self.host_mut(name);
+        let version = host.system.kubelet_version.clone();
+        *host = Host::delivered(name.clone(), host.addresses.clone(), version);
+        self.keepers.remove(name);
     }
 
     /// Units and pods that run with other files than are there now, and pods that do not run: what must

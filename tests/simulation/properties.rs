@@ -159,7 +159,6 @@ fn any_valid_plan_converges_from_any_reachable_state() {
 const NEW_FLAG: &str = "etcd: {extraArgs: {quota-backend-bytes: 4294967296}}\n";
 
 #[test]
-#[ignore = "found a plain run that does not mend the one member that faults left down before it asks for a quorum without another"]
 fn etcd_keeps_its_quorum_whatever_goes_wrong() {
     let fault = prop::sample::select(vec!["kill", "fail", "full", "gone", "lost", "reboot", "gate", "slow"]);
     let strategy = (prop::sample::select(vec![3_usize, 5]), any::<u64>(), proptest::collection::vec((fault, any::<prop::sample::Index>()), 0..4));
@@ -192,6 +191,26 @@ fn etcd_keeps_its_quorum_whatever_goes_wrong() {
             succeeded(&simulation, &plan).await;
             settled(&simulation, &plan, "after the faults").await;
         });
+    });
+}
+
+#[test]
+fn a_member_that_does_not_come_up_is_mended_before_the_others_change() {
+    simulated(async {
+        let before = cluster(3, 1, "");
+        let plan = cluster(3, 1, NEW_FLAG);
+        for broken in ["cp-1", "cp-2", "cp-3"] {
+            let simulation = Simulation::new(&before, 11, beginning());
+            succeeded(&simulation, &before).await;
+            {
+                let mut world = simulation.world();
+                let manifest = RemotePath::fixed("/etc/kubernetes/manifests/etcd.yaml");
+                world.host_mut(&host(broken)).files.insert(manifest, Entry::file(Mode(0o600), "somebody else's\n"));
+                world.reboot(&host(broken));
+            }
+            succeeded(&simulation, &plan).await;
+            settled(&simulation, &plan, broken).await;
+        }
     });
 }
 

@@ -11,12 +11,11 @@ use tokio::time::timeout;
 
 use super::{LiveCluster, QUESTION, ask};
 use crate::cluster::ClusterError;
-use crate::cluster::etcd::{Etcd, Member, MemberId};
+use crate::cluster::etcd::{Etcd, Member, MemberId, MembershipApi as _};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::wire::{self, Tls};
 use crate::names::HostName;
 use crate::plan::Host;
-use crate::standing::peer_url;
 use crate::transport::Transport;
 
 /// A component of Kubernetes on a host.
@@ -91,26 +90,12 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// counts as a voter already: the others must be enough for the larger membership.
     pub(super) async fn etcd_without(&self, host: &HostName) -> Verdict {
         let questions = self.plan.etcd_hosts().map(|host| async move { (host, self.voter(host).await) });
-        let mut voters: Vec<(&Host, Voter)> = join_all(questions).await;
-        let mut strangers = Vec::new();
-        if let Some(members) = self.members_as_known_by(voters.iter().filter(|(_, voter)| voter.health.is_ok()).map(|(host, _)| *host)).await {
-            let is_on = |member: &Member, host: &Host| {
-                member.name == host.name.as_str() || member.peer_urls.iter().any(|url| *url == peer_url(host))
-            };
-            voters.retain(|(other, _)| {
-                other.name == *host || members.iter().any(|member| !member.learner && is_on(member, other))
-            });
-            strangers = members
-                .iter()
-                .filter(|member| !member.learner && !self.plan.etcd_hosts().any(|host| is_on(member, host)))
-                .map(|member| Voter {
-                    name: format!("member {} ({})", member.id, if member.name.is_empty() { "never started" } else { &member.name }),
-                    health: Err("not on a host of the plan".into()),
-                    knows_leader: false,
-                })
-                .collect();
-        }
-        let voters: Vec<Voter> = voters.into_iter().map(|(_, voter)| voter).chain(strangers).collect();
+        let answers: Vec<(&Host, Voter)> = join_all(questions).await;
+        let healthy = answers.iter().filter(|(_, voter)| voter.health.is_ok()).map(|(host, _)| *host);
+        let voters = match self.members_as_known_by(healthy).await {
+            Some(members) => quorum::electorate(host, answers, &members),
+            None => answers.into_iter().map(|(_, voter)| voter).collect(),
+        };
         quorum::etcd_without(host, &voters)
     }
 
