@@ -98,7 +98,7 @@ mod tests {
             Artifact::Sysctl { key, .. } => request.sysctls.contains(key),
             Artifact::Unit { name, .. } => request.units.contains(name),
             Artifact::NoSwap | Artifact::Image { .. } | Artifact::Pulled { .. } => true,
-            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The engine's way to a simulated cluster: objects through any API server that is ready, gates asked
 //! of the components themselves. Objects live in etcd and share its fate.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -8,17 +9,19 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use crate::artifact::maintenance::{CORDONED_ANNOTATION, Maintenance};
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use crate::cluster::quorum::{self, Verdict, Voter};
-use crate::cluster::{Cluster, ClusterError, marks};
+use crate::cluster::{Cluster, ClusterError, maintenance, marks};
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::patch::merge::merged;
 use crate::plan::{Cni, Plan};
 use crate::standing::peer_url;
+use crate::upgrade::turns::NodeSeen;
 
 use super::World;
 use super::etcd::EtcdCluster;
@@ -142,6 +145,11 @@ impl SimulatedCluster {
             }
             Gate::NodeRegistered(host) => self.node(world, host).map(drop),
             Gate::NodeReady(host) => self.node_ready(world, host),
+            Gate::KubeletVersion { host, version } => {
+                self.node_ready(world, host)?;
+                let runs = world.hosts[host].kubelet_running.clone();
+                if runs == version.to_string() { Ok(()) } else { Err(format!("its Node says {runs}")) }
+            }
             Gate::RolledOut { kind, namespace, name } => {
                 let there = self.has(world, &format!("{kind}/{namespace}/{name}"))?;
                 if there { Ok(()) } else { Err("it is not there".into()) }
@@ -196,6 +204,28 @@ impl SimulatedCluster {
         Some(Change { artifact: Artifact::NodeMarks(marks), reason, before: None })
     }
 
+    /// A Node is emptied or given back. Nothing runs on simulated Nodes, so nothing is evicted.
+    async fn maintain(&self, wanted: &Maintenance) -> Result<(), ClusterError> {
+        let (host, patch) = match wanted {
+            Maintenance::Emptied { node, version, .. } => {
+                let marked = json!({ CORDONED_ANNOTATION: version.to_string() });
+                (node, json!({ "metadata": { "annotations": marked }, "spec": { "unschedulable": true } }))
+            }
+            Maintenance::Returned { node, version, .. } => {
+                self.wait(&Gate::KubeletVersion { host: node.clone(), version: *version }, self.plan.limits.gate_timeout.0).await?;
+                let unmarked = json!({ CORDONED_ANNOTATION: null });
+                (node, json!({ "metadata": { "annotations": unmarked }, "spec": { "unschedulable": null } }))
+            }
+        };
+        let world = &mut *self.world();
+        let store = self.store(world)?;
+        let id = format!("Node/{host}");
+        if let Some(node) = store.objects.remove(&id) {
+            store.objects.insert(id, merged(node, &patch));
+        }
+        Ok(())
+    }
+
     /// Makes a change once.
     async fn make(&self, artifact: &Artifact) -> Result<(), ClusterError> {
         self.pass(QUESTION).await;
@@ -240,6 +270,7 @@ impl SimulatedCluster {
                 let now = world.elapsed();
                 world.remove_member(peer_url, now).map_err(ClusterError::plain)?;
             }
+            Artifact::Maintenance(maintenance) => self.maintain(maintenance).await?,
             Artifact::Membership(membership) => {
                 return Err(ClusterError::plain(format!("a rehearsal has no members that join: {membership}")));
             }
@@ -275,6 +306,19 @@ impl Cluster for SimulatedCluster {
             _ => None,
         };
         Ok(artifacts.into_iter().map(change).collect())
+    }
+
+    async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+        self.pass(QUESTION).await;
+        let world = &mut *self.world();
+        let mut all = BTreeMap::new();
+        for host in self.plan.nodes() {
+            let Some(node) = self.store(world)?.objects.get(&format!("Node/{}", host.name)).map(read_node) else { continue };
+            let version = world.hosts[&host.name].kubelet_running.parse().ok();
+            let ready = self.node_ready(world, &host.name).is_ok();
+            all.insert(host.name.clone(), NodeSeen { version, ready, ..maintenance::seen(&node) });
+        }
+        Ok(all)
     }
 
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {

@@ -120,6 +120,8 @@ pub struct Host {
     pub pods: BTreeMap<String, Pod>,
     /// Who holds its lock.
     pub lock: Option<String>,
+    /// The version of the kubelet that runs, or ran last.
+    pub kubelet_running: String,
     /// What differs from a plain modern host.
     pub system: System,
 }
@@ -156,6 +158,7 @@ impl Host {
             etcd: BTreeMap::new(),
             pods: BTreeMap::new(),
             lock: None,
+            kubelet_running: String::new(),
             system,
         }
     }

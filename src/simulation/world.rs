@@ -212,6 +212,9 @@ impl World {
             Effect::Enable(unit) => host.units.entry(unit).or_default().enabled = true,
             Effect::Disable(unit) => host.units.entry(unit).or_default().enabled = false,
             Effect::Start(unit, inputs) => {
+                if unit == "kubelet.service" {
+                    host.kubelet_running.clone_from(&host.system.kubelet_version);
+                }
                 let read = inputs.into_iter().map(|path| (path.clone(), host.digest(&path))).collect();
                 let unit = host.units.entry(unit).or_default();
                 unit.active = true;
