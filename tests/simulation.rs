@@ -10,5 +10,7 @@ mod contract;
 mod crashes;
 #[path = "simulation/plans.rs"]
 mod plans;
+#[path = "simulation/upgrade.rs"]
+mod upgrade;
 #[path = "simulation/properties.rs"]
 mod properties;

@@ -187,11 +187,26 @@ impl World {
         let before = self.voters(now);
         self.apply(name, effect);
         self.reconcile(name, now);
+        self.check_skew(name);
         for (id, up) in self.voters(now) {
             let Some(cluster) = self.clusters.get(&id).filter(|cluster| cluster.formed && !self.expects_loss) else { continue };
             let needed = cluster.protected();
             if before.get(&id).is_some_and(|before| *before >= needed) && up < needed {
                 self.violations.push(format!("a change on {name} leaves {up} of {} etcd members up", cluster.members.len()));
+            }
+        }
+    }
+
+    /// Nothing on a host is newer than any API server (Kubernetes' version skew policy).
+    fn check_skew(&mut self, name: &HostName) {
+        let oldest = self.hosts.values().filter_map(|host| host.runs("kube-apiserver")).min();
+        let Some(oldest) = oldest else { return };
+        let host = &self.hosts[name];
+        let kubelet = host.kubelet_runs().then(|| host.kubelet_running.parse().ok()).flatten();
+        let others = ["kube-controller-manager", "kube-scheduler"].map(|pod| (pod, host.runs(pod)));
+        for (component, version) in [("kubelet", kubelet)].into_iter().chain(others) {
+            if let Some(version) = version.filter(|version| *version > oldest) {
+                self.violations.push(format!("{component} {version} on {name} is newer than an API server of {oldest}"));
             }
         }
     }
@@ -283,6 +298,7 @@ impl World {
             unit.active = unit.enabled && runs;
             unit.started_with = read;
         }
+        host.kubelet_running.clone_from(&host.system.kubelet_version);
         self.reconcile(name, now);
     }
 

@@ -19,7 +19,7 @@ use slipway::teardown::{self, Request};
 use crate::plans::{beginning, cluster, host, planned, settled, simulated, succeeded};
 
 /// What is run, killed and run again.
-enum Operation {
+pub enum Operation {
     Apply(Arc<Plan>),
     /// These hosts are reset; all, if none are named.
     Reset(Arc<Plan>, Vec<&'static str>),
@@ -94,7 +94,7 @@ fn difference(wanted: &Fingerprint, found: &Fingerprint) -> Vec<String> {
 }
 
 /// Cuts the operation off everywhere and runs it again. Returns the state it ends in.
-async fn survives(name: &str, start: &Simulation, operation: &Operation) -> Fingerprint {
+pub async fn survives(name: &str, start: &Simulation, operation: &Operation) -> Fingerprint {
     let (graph, _) = operation.graph(start).await;
     let calm = start.fork();
     operation.finish(&calm, name).await;
@@ -130,7 +130,7 @@ async fn survives(name: &str, start: &Simulation, operation: &Operation) -> Fing
 }
 
 /// A cluster that lives.
-async fn living(plan: &Arc<Plan>) -> Simulation {
+pub async fn living(plan: &Arc<Plan>) -> Simulation {
     let simulation = Simulation::new(plan, 7, beginning());
     succeeded(&simulation, plan).await;
     simulation
