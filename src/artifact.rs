@@ -9,9 +9,11 @@ use std::sync::Arc;
 use crate::names::{Digest, HostName, Mode, RemotePath};
 use crate::plan::Taint;
 
+pub mod maintenance;
 pub mod membership;
 pub mod undone;
 
+use maintenance::Maintenance;
 use membership::Membership;
 use undone::{Departure, Undone};
 
@@ -239,6 +241,8 @@ pub enum Artifact {
     NodeMarks(NodeMarks),
     /// A host's place in the membership of an etcd that lives.
     Membership(Membership),
+    /// A Node emptied, or taking pods again.
+    Maintenance(Maintenance),
     /// Something taken back on a host, by `reset`.
     Undone(Undone),
     /// A host's place in a cluster that lives on without it, by `reset`.
@@ -321,7 +325,7 @@ impl Artifact {
     /// Whether it is of the cluster, and reached through its interfaces instead of a host's shell.
     #[must_use]
     pub fn is_of_cluster(&self) -> bool {
-        matches!(self, Self::Object(_) | Self::NodeMarks(_) | Self::Membership(_) | Self::Departed(_))
+        matches!(self, Self::Object(_) | Self::NodeMarks(_) | Self::Membership(_) | Self::Maintenance(_) | Self::Departed(_))
     }
 
     /// A short name that is unique within a step: the path, `unit kubelet.service`, ….
@@ -345,6 +349,7 @@ impl Artifact {
             Self::Object(object) => object.id(),
             Self::NodeMarks(marks) => format!("Node/{}", marks.node),
             Self::Membership(membership) => membership.to_string(),
+            Self::Maintenance(maintenance) => maintenance.to_string(),
             Self::Undone(undone) => undone.to_string(),
             Self::Departed(departure) => departure.to_string(),
         }

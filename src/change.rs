@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::artifact::Artifact;
-use crate::names::{Digest, Mode, RemotePath};
+use crate::names::{Digest, KubernetesVersion, Mode, RemotePath};
 
 /// An artifact that is not as wanted.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +70,14 @@ pub enum Reason {
     Paused,
     /// It comes back after that.
     Resumed,
+    /// It waits for its turn in an upgrade; the version that it has now.
+    Upgrade {
+        /// Which one; none where nobody could tell.
+        #[serde(serialize_with = "as_optional_text")]
+        from: Option<KubernetesVersion>,
+    },
+    /// A run that was cut off left it cordoned.
+    LeftCordoned,
     /// The API did not answer, so nothing is known; it is applied when it does.
     Unseen,
     /// The API's object differs in these fields.
@@ -83,6 +91,9 @@ pub enum Reason {
 
 fn as_text<S: serde::Serializer, T: fmt::Display>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+fn as_optional_text<S: serde::Serializer, T: fmt::Display>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&value.as_ref().map(ToString::to_string).unwrap_or_default())
 }
 fn as_texts<S: serde::Serializer, T: fmt::Display>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(values.iter().map(ToString::to_string))
@@ -109,6 +120,9 @@ impl fmt::Display for Reason {
             Self::Before => f.write_str("as before slipway"),
             Self::Paused => f.write_str("stops while its etcd member restarts"),
             Self::Resumed => f.write_str("starts again after its etcd member"),
+            Self::Upgrade { from: Some(from) } => write!(f, "upgrade from {from}"),
+            Self::Upgrade { from: None } => f.write_str("upgrade"),
+            Self::LeftCordoned => f.write_str("left cordoned by a run that was cut off"),
             Self::Unseen => f.write_str("not seen: the API does not answer now"),
             Self::Fields { changed, drift } => {
                 if *drift {

@@ -1,12 +1,14 @@
 //! The cluster's own interfaces, reached through the SSH connections: the Kubernetes API and etcd.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
 use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::graph::Gate;
+use crate::names::HostName;
+use crate::upgrade::turns::NodeSeen;
 
 pub mod compare;
 pub mod departure;
@@ -14,6 +16,7 @@ pub mod drain;
 pub mod etcd;
 pub mod joining;
 pub mod live;
+pub mod maintenance;
 pub mod marks;
 pub mod quorum;
 pub mod served;
@@ -67,6 +70,12 @@ pub trait Cluster: Send + Sync {
     /// Which of these conditions do not hold at this moment. Each is asked once and not waited for, so the
     /// answer may order work but never allows any.
     fn closed(&self, gates: &[Gate]) -> impl Future<Output = BTreeSet<Gate>> + Send;
+
+    /// What the API says of these Nodes, and which of their pods may not be evicted. A cluster that cannot
+    /// tell is one whose Nodes are not seen.
+    fn nodes_seen(&self) -> impl Future<Output = Result<BTreeMap<HostName, NodeSeen>, ClusterError>> + Send {
+        std::future::ready(Ok(BTreeMap::new()))
+    }
 
     /// Makes one change to an object or a Node. Safe to repeat.
     fn apply(&self, change: &Change) -> impl Future<Output = Result<(), ClusterError>> + Send;

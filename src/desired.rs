@@ -98,8 +98,8 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
             }
             Phase::Formed => formed::artifacts(plan, &inputs.material.wishes.retired),
             Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready => continue,
-            // Nothing is wanted by them, and no rule names them.
-            Phase::Leave | Phase::Reset => continue,
+            // Nothing is wanted by them, and no rule names them; `upgrade` moves changes into the last two.
+            Phase::Leave | Phase::Reset | Phase::Controllers | Phase::KubeletUpgrade => continue,
         };
         phases.push((rule.phase, artifacts));
     }
@@ -125,6 +125,8 @@ pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, stage: Stage, local
             }
             gates
         }
+        (Phase::Controllers, Some(host)) => vec![Gate::ControllersHealthy(host.name.clone())],
+        (Phase::KubeletUpgrade, Some(host)) => kubelet_upgrade_gates(plan, host),
         (Phase::Network, None) => cluster::network_gates(plan, local),
         // Without a network no node becomes ready and no add-on that needs one starts.
         (Phase::Ready, None) if plan.network.cni != Cni::None => {
@@ -134,6 +136,16 @@ pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, stage: Stage, local
         }
         _ => Vec::new(),
     }
+}
+
+/// A kubelet of a new version may start its static pods anew, so they are waited for too.
+fn kubelet_upgrade_gates(plan: &Plan, host: &Host) -> Vec<Gate> {
+    let mut gates = vec![Gate::KubeletHealthy(host.name.clone())];
+    if host.is_node() && plan.network.cni != Cni::None {
+        gates.push(Gate::NodeReady(host.name.clone()));
+    }
+    gates.extend(self::gates(Phase::Healthy, plan, Some(host), Stage::Living, &LocalFiles::default()));
+    gates
 }
 
 /// What must hold before a step changes anything: in a living cluster the others carry on while

@@ -83,6 +83,8 @@ fn difference(
         Artifact::Object(_) | Artifact::NodeMarks(_) => None,
         // `joining` makes this change itself, from etcd's own list.
         Artifact::Membership(_) => None,
+        // `upgrade` makes these changes itself, from what the API says of Nodes.
+        Artifact::Maintenance(_) => None,
         // `teardown` makes these changes itself, from records.
         Artifact::Undone(_) | Artifact::Departed(_) => None,
     }

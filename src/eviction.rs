@@ -44,12 +44,24 @@ pub enum Objection {
     Unmanaged,
 }
 
+impl Objection {
+    /// The reason alone, without the option of `node drain` that consents.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::LocalData => "has data in emptyDir volumes, which would be lost",
+            Self::Unmanaged => "has no controller, so nothing would start it again",
+        }
+    }
+}
+
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::LocalData => "has data in emptyDir volumes, which would be lost (--delete-emptydir-data)",
-            Self::Unmanaged => "has no controller, so nothing would start it again (--force)",
-        })
+        let option = match self {
+            Self::LocalData => "--delete-emptydir-data",
+            Self::Unmanaged => "--force",
+        };
+        write!(f, "{} ({option})", self.reason())
     }
 }
 

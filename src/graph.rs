@@ -11,7 +11,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use crate::artifact::{Artifact, ProgramSource};
 use crate::change::Change;
-use crate::names::HostName;
+use crate::names::{HostName, KubernetesVersion};
 use crate::phase::{Phase, Stage, StepId, Target};
 
 mod build;
@@ -20,6 +20,7 @@ pub mod estimate;
 pub mod mermaid;
 pub mod order;
 pub mod picture;
+pub mod rounds;
 pub mod text;
 pub mod waves;
 
@@ -56,6 +57,13 @@ pub enum Gate {
     NodeRegistered(HostName),
     /// The Node's condition Ready is true.
     NodeReady(HostName),
+    /// The Node's kubelet reports that it is of this version.
+    KubeletVersion {
+        /// Which host.
+        host: HostName,
+        /// Which version.
+        version: KubernetesVersion,
+    },
     /// A Deployment or DaemonSet has all its pods updated and available.
     RolledOut {
         /// `Deployment` or `DaemonSet`.
@@ -81,6 +89,7 @@ impl fmt::Display for Gate {
             Self::ControllersHealthy(host) => write!(f, "controller manager and scheduler on {host}"),
             Self::NodeRegistered(host) => write!(f, "registration of node {host}"),
             Self::NodeReady(host) => write!(f, "node {host} to be ready"),
+            Self::KubeletVersion { host, version } => write!(f, "kubelet {version} on {host}"),
             Self::RolledOut { kind, namespace, name } => write!(f, "roll-out of {kind} {namespace}/{name}"),
             Self::QuorumWithout(host) => write!(f, "an etcd quorum without {host}"),
             Self::ApiServersWithout(host) => write!(f, "an API server besides the one on {host}"),

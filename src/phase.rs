@@ -45,6 +45,12 @@ pub enum Phase {
     Network,
     /// CoreDNS and kube-proxy.
     Addons,
+    /// Controller manager and scheduler of a new version, when all API servers have it. Only where it
+    /// has changes; its order is in `UPGRADE_RULES`.
+    Controllers,
+    /// A kubelet of a new version, with its Node drained if need be. Only where it has changes; its
+    /// order is in `UPGRADE_RULES`.
+    KubeletUpgrade,
     /// Nothing is changed: Nodes are Ready and add-ons are rolled out.
     Ready,
     /// A host leaves a cluster that lives on. Only of `reset`, so it has no row in `RULES`.
@@ -75,6 +81,8 @@ impl fmt::Display for Phase {
             Self::Nodes => "nodes",
             Self::Network => "network",
             Self::Addons => "addons",
+            Self::Controllers => "controllers",
+            Self::KubeletUpgrade => "kubelet-upgrade",
             Self::Ready => "ready",
             Self::Leave => "leave",
             Self::Reset => "reset",
@@ -229,11 +237,31 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
+/// What is added to the order while a living cluster goes to another version of Kubernetes.
+///
+/// Kubernetes' version skew policy: nothing is newer than the oldest API server it may talk to. So
+/// everything but API servers and etcd waits until all of them have the new version. Unlike those of
+/// `RULES`, a step of these phases is there only if it has something to do.
+pub const UPGRADE_RULES: &[Rule] = &[
+    Rule { phase: Phase::Controllers, on: On::ControlPlanes, after: &[Everywhere(Phase::Healthy)] },
+    Rule {
+        phase: Phase::KubeletUpgrade,
+        on: On::EveryHost,
+        after: &[
+            Here(Phase::Kubelet),
+            Everywhere(Phase::Healthy),
+            Everywhere(Phase::Controllers),
+            Everywhere(Phase::Network),
+            Everywhere(Phase::Addons),
+        ],
+    },
+];
+
 /// The rule of a phase of `apply`. The phases of `reset` have none: their graph is made of the
 /// hosts that are reset (see `teardown`), and nobody asks for their rule.
 #[must_use]
 pub fn rule(phase: Phase) -> &'static Rule {
-    RULES.iter().find(|rule| rule.phase == phase).expect("every phase has a row")
+    RULES.iter().chain(UPGRADE_RULES).find(|rule| rule.phase == phase).expect("every phase has a row")
 }
 
 /// Whether there is a cluster already.

@@ -26,11 +26,14 @@ pub mod schema;
 pub mod software;
 pub mod structure;
 pub mod suggestion;
+pub mod upgrade;
 pub mod validate;
 
 pub use arguments::ArgumentValues;
 pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
 pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
+
+pub use upgrade::{DrainPolicy, Upgrade};
 
 /// A free-form document (part of a component's own configuration), kept in the order written.
 pub type Document = serde_json::Map<String, serde_json::Value>;
@@ -101,6 +104,9 @@ pub struct Plan {
     /// How much at once, and how long.
     #[serde(default)]
     pub limits: Limits,
+    /// How a living cluster goes to another version of Kubernetes.
+    #[serde(default)]
+    pub upgrade: Upgrade,
     /// The machines.
     #[schemars(length(min = 1))]
     pub hosts: Vec<Host>,

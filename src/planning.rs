@@ -21,7 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::graph::{Gate, Step, StepGraph, waves};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
-use crate::phase::{On, Phase, RULES, Stage, StepId, Target};
+use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, UPGRADE_RULES};
 use crate::plan::{Host, Plan};
 use crate::preflight::{self, Finding, Severity};
 use crate::report::visible::visible;
@@ -32,6 +32,7 @@ use crate::trust::authorities;
 use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
 use crate::trust::rotation::Aims;
+use crate::upgrade::turns::{NodeSeen, Turns};
 use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
@@ -146,8 +147,9 @@ pub async fn plan<T: Transport, C: Cluster>(
     });
 
     let standing = with_members(standing, &plan, &mut facts, transport, &cluster, options.hosts, &mut warnings).await?;
+    let nodes = seen_nodes(standing.stage, &cluster).await;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
-    let mut steps = host_steps(&inputs, &facts)?;
+    let mut steps = host_steps(&inputs, &facts, &nodes)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
     let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;
     let mut graph = StepGraph::mending(&plan, standing.stage, steps, &plan.limits, &closed).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
@@ -361,33 +363,52 @@ async fn with_members<T: Transport, C: Cluster>(
     standing.with_members(plan, facts, members, chosen).map_err(refuse)
 }
 
+/// What the API says of Nodes. One that does not answer keeps no repair from being planned.
+async fn seen_nodes<C: Cluster>(stage: Stage, cluster: &C) -> BTreeMap<HostName, NodeSeen> {
+    match stage {
+        Stage::Fresh => BTreeMap::new(),
+        Stage::Living => cluster.nodes_seen().await.unwrap_or_default(),
+    }
+}
+
 /// The steps on hosts, with what differs on each.
-fn host_steps(inputs: &Inputs<'_>, facts: &BTreeMap<HostName, Facts>) -> Result<Vec<Step>, Failure> {
+fn host_steps(
+    inputs: &Inputs<'_>,
+    facts: &BTreeMap<HostName, Facts>,
+    nodes: &BTreeMap<HostName, NodeSeen>,
+) -> Result<Vec<Step>, Failure> {
+    let turns = Turns::of(inputs.plan, facts, nodes);
     let mut steps = Vec::new();
     for host in &inputs.plan.hosts {
-        let Some(Facts { system, state }) = facts.get(&host.name) else { continue };
+        let Some(seen @ Facts { system, state }) = facts.get(&host.name) else { continue };
         let mut changed = BTreeSet::new();
         let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
         let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
-        let mut static_pods: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
+        let mut kept: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
         for (phase, artifacts) in phases {
-            if matches!(phase, Phase::Etcd | Phase::ControlPlane) {
-                static_pods.insert(phase, artifacts.clone());
+            if matches!(phase, Phase::Etcd | Phase::ControlPlane | Phase::Kubelet) {
+                kept.insert(phase, artifacts.clone());
             }
             changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
         }
         let join = inputs.standing.joins.get(&host.name);
         // With no other API server there is nobody to give the requests to.
         let others = inputs.standing.stage == Stage::Living && desired::has_other_api_server(host, inputs.standing);
-        let wanted = static_pods.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
+        let wanted = kept.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
         let paused = others && join.is_none() && pause::around_etcd(&mut changes, wanted, state);
         if let Some(join) = join {
-            joining::around_etcd(&mut changes, join, &static_pods, state);
+            joining::around_etcd(&mut changes, join, &kept, state);
+        } else if inputs.standing.stage == Stage::Living {
+            turns.defer(host, seen, kept.get(&Phase::Kubelet).map_or(&[][..], Vec::as_slice), &mut changes);
         }
-        for rule in RULES.iter().filter(|rule| rule.on.includes(inputs.plan, host)) {
+        let of_upgrade: Vec<&Rule> = UPGRADE_RULES.iter().filter(|rule| changes.contains_key(&rule.phase)).collect();
+        for rule in RULES.iter().chain(of_upgrade).filter(|rule| rule.on.includes(inputs.plan, host)) {
             let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
             if (paused || join.is_some()) && rule.phase == Phase::Etcd {
                 gates.push(Gate::EtcdHealthy(host.name.clone()));
+            }
+            if rule.phase == Phase::KubeletUpgrade {
+                gates.splice(0..0, turns.gates(host, seen));
             }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },

@@ -104,7 +104,7 @@ mod tests {
                 request.roots.iter().any(|root| note.is_within(root))
             }
             Artifact::NoSwap | Artifact::Pulled { .. } => true,
-            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }
 

@@ -5,6 +5,8 @@
 //! at a time, never back, and API servers that are at most one minor apart. A cluster that an
 //! interrupted upgrade left between two versions may only go on to the newer one.
 
+pub mod turns;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

@@ -12,5 +12,7 @@ mod crashes;
 mod joins;
 #[path = "simulation/plans.rs"]
 mod plans;
+#[path = "simulation/upgrade.rs"]
+mod upgrade;
 #[path = "simulation/properties.rs"]
 mod properties;

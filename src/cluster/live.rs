@@ -18,16 +18,18 @@ use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use super::quorum::Verdict;
 use super::wire::{self, Tls, describe};
 use super::etcd::Member;
-use super::{Cluster, ClusterError, marks};
+use super::{Cluster, ClusterError, maintenance, marks};
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
+use crate::upgrade::turns::NodeSeen;
 
 mod health;
 mod membership;
+mod upkeep;
 
 pub use health::Component;
 
@@ -228,6 +230,13 @@ impl<T: Transport + 'static> LiveCluster<T> {
                     None => Err("the kubelet has not reported yet".to_owned()),
                 }
             }
+            Gate::KubeletVersion { host, version } => {
+                let node = self.node(host).await?;
+                match node.pointer("/status/nodeInfo/kubeletVersion").and_then(Value::as_str) {
+                    Some(found) if found == version.to_string() => Ok(()),
+                    found => Err(format!("its Node says {}", found.unwrap_or("nothing"))),
+                }
+            }
             Gate::RolledOut { kind, namespace, name } => self.rolled_out(kind, namespace, name).await,
         }
     }
@@ -277,7 +286,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// Log lines that tell why a gate's component does not come up.
     async fn logs(&self, gate: &Gate) -> Option<String> {
         let (host, component) = match gate {
-            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) => (host, ""),
+            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) | Gate::KubeletVersion { host, .. } => (host, ""),
             Gate::EtcdHealthy(host) => (host, "etcd"),
             Gate::ApiServerReady(host) => (host, "kube-apiserver"),
             Gate::ControllersHealthy(host) => (host, "kube-controller-manager"),
@@ -326,6 +335,10 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         join_all(questions).await.into_iter().flatten().collect()
     }
 
+    async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+        maintenance::look(&self.client().await?, &self.plan).await
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         if let Artifact::NodeMarks(wanted) = &change.artifact {
             // The kubelet registers its Node, and may need as long for it as anything that comes up.
@@ -342,6 +355,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
                     Err(error) => Err(error),
                 },
                 Artifact::Membership(membership) => self.join(membership).await,
+                Artifact::Maintenance(maintenance) => self.maintain(maintenance).await,
                 Artifact::Departed(departure) => self.depart(departure).await,
                 _ => Ok(()),
             };

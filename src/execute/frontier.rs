@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::order::Shape;
+use crate::graph::rounds::Round;
 use crate::graph::{StepGraph, estimate, waves};
 use crate::names::HostName;
 use crate::phase::{Stage, StepId, Target};
@@ -24,6 +25,9 @@ enum State {
     Blocked,
 }
 
+/// A host whose etcd member is being changed, and in which round of the run.
+type Turn = (HostName, Round);
+
 /// What the frontier knows of a step.
 #[derive(Debug)]
 struct Node {
@@ -32,8 +36,9 @@ struct Node {
     /// Without anything to do it is passed through as soon as it is reached.
     relevant: bool,
     uploads: bool,
-    /// The etcd member whose settling depends on it: its changes disrupt or it waits for health.
-    member: Option<HostName>,
+    /// The etcd member whose settling depends on it, and in which round: its changes disrupt or it
+    /// waits for health.
+    member: Option<Turn>,
     disrupts: bool,
     /// Expected seconds until the end of the run from here.
     remaining: u64,
@@ -82,12 +87,12 @@ pub struct Frontier {
     /// their limit are passed over whole: with thousands of hosts nearly all that is ready waits.
     ready: BTreeMap<Kind, BTreeSet<(Reverse<u64>, usize)>>,
     /// The steps of each etcd member that must be done before the next one is changed.
-    members: BTreeMap<HostName, Vec<usize>>,
+    members: BTreeMap<Turn, Vec<usize>>,
     busy: BTreeSet<HostName>,
     uploads: usize,
     parallel_hosts: usize,
     parallel_uploads: usize,
-    disrupted: Option<HostName>,
+    disrupted: Option<Turn>,
 }
 
 impl Frontier {
@@ -100,10 +105,8 @@ impl Frontier {
         let mut nodes = Vec::with_capacity(shape.len());
         for ((index, step), relevant) in graph.steps().enumerate().zip(graph.relevant()) {
             let member = match &step.id.target {
-                Target::Host(host)
-                    if guarded && graph.etcd_hosts().contains(host) && waves::is_unsettled(step.id.phase) =>
-                {
-                    Some(host.clone())
+                Target::Host(host) if guarded && graph.etcd_hosts().contains(host) => {
+                    Round::of(step.id.phase).map(|round| (host.clone(), round))
                 }
                 _ => None,
             };
@@ -122,7 +125,7 @@ impl Frontier {
             });
         }
         let positions = nodes.iter().enumerate().map(|(index, node)| (node.id.clone(), index)).collect();
-        let mut members: BTreeMap<HostName, Vec<usize>> = BTreeMap::new();
+        let mut members: BTreeMap<Turn, Vec<usize>> = BTreeMap::new();
         for (index, node) in nodes.iter().enumerate().filter(|(_, node)| node.relevant) {
             if let Some(member) = &node.member {
                 members.entry(member.clone()).or_default().push(index);
@@ -230,11 +233,11 @@ impl Frontier {
         node.state = if failed.is_some() { State::Blocked } else { State::Failed };
         let step = node.id.clone();
         let blocked = self.block(key.1);
-        Some(Refusal { step, holder, failed, blocked })
+        Some(Refusal { step, holder: holder.0, failed, blocked })
     }
 
     /// The failed step before a blocked step of that member.
-    fn blocker(&self, holder: &HostName) -> Option<StepId> {
+    fn blocker(&self, holder: &Turn) -> Option<StepId> {
         let mut queue: Vec<usize> = (0..self.nodes.len())
             .filter(|&index| {
                 self.nodes[index].state == State::Blocked && self.nodes[index].member.as_ref() == Some(holder)

@@ -9,11 +9,13 @@ use futures_util::future::try_join_all;
 use tokio::time::timeout;
 
 use super::{Execution, Progress};
+use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::graph::{Gate, Step};
 use crate::names::HostName;
 use crate::phase::{StepId, Target};
+use crate::plan::Limits;
 use crate::report::StepFailure;
 use crate::transport::{ApplyError, Transport, TransportError, Work};
 
@@ -103,11 +105,22 @@ async fn change_cluster<T, C: Cluster>(
 ) -> Result<(), Box<StepFailure>> {
     for &index in indices {
         let change = &step.changes[index];
-        let applied = ended(execution.limits.step_timeout.0, execution.cluster.apply(change)).await;
+        let applied = ended(patience(change, execution.limits), execution.cluster.apply(change)).await;
         applied.map_err(|error| cluster_failure(step, change.artifact.id(), error))?;
         progress(Progress::Done { index });
     }
     Ok(())
+}
+
+/// How long a change of the cluster may take. A Node that is emptied has a limit of its own, and one that
+/// returns waits as long as a gate; both tell more than this one, so they come first.
+fn patience(change: &Change, limits: &Limits) -> Duration {
+    match &change.artifact {
+        Artifact::Maintenance(maintenance) => {
+            limits.step_timeout.0.saturating_add(maintenance.patience()).saturating_add(limits.gate_timeout.0 * 2)
+        }
+        _ => limits.step_timeout.0,
+    }
 }
 
 async fn change_host<T, C>(

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rounds;
 use super::waves::{self, Waves};
 use super::{Gate, GraphError, Step, StepGraph};
 use crate::names::HostName;
@@ -51,6 +52,13 @@ impl StepGraph {
                 nodes.push(given.remove(&id).unwrap_or_else(|| Step::empty(id)));
             }
         }
+        let places_step = |id: &StepId| places.has_step(id.phase, &id.target);
+        let of_upgrade: BTreeSet<StepId> = given.keys().filter(|id| rounds::is_of_upgrade(id.phase) && places_step(id)).cloned().collect();
+        nodes.extend(of_upgrade.iter().filter_map(|id| given.remove(id)));
+        edges.extend(rounds::edges(&of_upgrade, &control_planes(plan, &waves), |rule, target| places.prerequisites(rule, target), places_step));
+        if !of_upgrade.is_empty() {
+            edges.extend(images_before(&waves, &nodes, places_step));
+        }
         if let Some((id, _)) = given.pop_first() {
             return Err(GraphError::NoPlace(id));
         }
@@ -66,6 +74,22 @@ impl StepGraph {
         let etcd_hosts = plan.etcd_hosts().map(|host| host.name.clone()).collect();
         Ok(Self { waves, ..Self::assemble(stage, etcd_hosts, nodes, edges)? })
     }
+}
+
+/// All control planes, in the order in which they are changed.
+fn control_planes(plan: &Plan, waves: &Waves) -> Vec<HostName> {
+    let mut names: Vec<HostName> = plan.control_planes().map(|host| host.name.clone()).collect();
+    names.sort_by_key(|name| waves.carriers.iter().position(|carrier| carrier == name));
+    names
+}
+
+/// While the version changes, every host has its images before the first API server or member of etcd is
+/// touched: a registry that does not answer stops the upgrade before it has begun.
+fn images_before(waves: &Waves, steps: &[Step], exists: impl Fn(&StepId) -> bool) -> Vec<(StepId, StepId)> {
+    let images = steps.iter().filter(|step| step.id.phase == Phase::Images && !step.changes.is_empty()).map(|step| &step.id);
+    let Some(first) = waves.carriers.first() else { return Vec::new() };
+    let starts = waves::ends(first, &exists).0;
+    images.flat_map(|id| starts.iter().map(|start| (id.clone(), start.clone()))).collect()
 }
 
 fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {

@@ -14,6 +14,8 @@ pub const fn seconds(phase: Phase) -> u64 {
         Phase::Programs => 8,
         Phase::Runtime => 4,
         Phase::Kubelet => 3,
+        Phase::KubeletUpgrade => 30,
+        Phase::Controllers => 10,
         Phase::System | Phase::ClusterObjects | Phase::Network | Phase::Addons => 2,
         Phase::PodNetwork
         | Phase::Authority

@@ -71,6 +71,13 @@ impl StepGraph {
             let all: Vec<HostName> = waves.workers.clone();
             parts.push(format!("{} ({} at a time)", join(&all, ", "), waves.at_once));
         }
+        if !waves.kubelets.carriers.is_empty() {
+            parts.push(format!("kubelets: {}", join(&waves.kubelets.carriers, " → ")));
+        }
+        if let [first, others @ ..] = &waves.kubelets.workers[..] {
+            let others = if others.is_empty() { String::new() } else { format!(" → {} ({} at a time)", join(others, ", "), waves.at_once) };
+            parts.push(format!("kubelets of workers: {first}{others}"));
+        }
         if !waves.joining.is_empty() {
             parts.push(format!("{} (joining, all at once)", join(&waves.joining, ", ")));
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::rounds::{KubeletOrder, Round};
 use super::{Gate, Step};
 use crate::artifact::Artifact;
 use crate::artifact::membership::Membership;
@@ -19,14 +20,7 @@ use crate::standing::Join;
 /// files that nothing reads yet, so it is not one of them.
 #[must_use]
 pub fn is_disruptive(phase: Phase) -> bool {
-    (Phase::Certificates..=Phase::Kubelet).contains(&phase)
-}
-
-/// Whether a host counts as being changed during this phase: the disruptive ones, and the wait
-/// for its health after them.
-#[must_use]
-pub fn is_unsettled(phase: Phase) -> bool {
-    is_disruptive(phase) || phase == Phase::Healthy
+    (Phase::Certificates..=Phase::Kubelet).contains(&phase) || phase == Phase::KubeletUpgrade
 }
 
 /// The hosts that are changed after one another. Empty in a fresh cluster.
@@ -39,6 +33,9 @@ pub struct Waves {
     pub workers: Vec<HostName>,
     /// How many of `workers` are changed at once.
     pub at_once: usize,
+    /// Hosts whose kubelets go to another version, after everything else.
+    #[serde(skip_serializing_if = "KubeletOrder::is_empty")]
+    pub kubelets: KubeletOrder,
     /// Hosts whose kubelet does not run, after the carriers and all at once: they serve nobody.
     pub joining: Vec<HostName>,
 }
@@ -55,7 +52,7 @@ impl Waves {
         let is_unwell = |host: &HostName| is_closed(Gate::EtcdHealthy, host) || is_closed(Gate::ApiServerReady, host);
         let mut changed: BTreeMap<&HostName, Vec<&Step>> = BTreeMap::new();
         for (host, step) in preparing(steps) {
-            if is_disruptive(step.id.phase) || is_unwell(host) {
+            if is_of_host(step.id.phase) || is_unwell(host) {
                 changed.entry(host).or_default().push(step);
             }
         }
@@ -81,6 +78,7 @@ impl Waves {
             carriers: names(carriers),
             workers: names(workers),
             at_once: limits.max_unavailable.max(1),
+            kubelets: KubeletOrder::of(plan, steps),
             joining: names(joining),
         }
     }
@@ -108,6 +106,7 @@ impl Waves {
         for index in self.at_once..self.workers.len() {
             chain(&self.workers[index - self.at_once], &self.workers[index]);
         }
+        edges.extend(self.kubelets.edges(self.at_once));
         edges
     }
 }
@@ -119,7 +118,7 @@ pub fn doubts(plan: &Plan, stage: Stage, steps: &[Step]) -> Vec<Gate> {
     let changed: BTreeSet<&HostName> = preparing(steps).map(|(host, _)| host).collect();
     let carriers: Vec<&Host> =
         plan.hosts.iter().filter(|host| changed.contains(&host.name) && On::Keepers.includes(plan, host)).collect();
-    let is_disrupted = preparing(steps).any(|(_, step)| is_disruptive(step.id.phase));
+    let is_disrupted = preparing(steps).any(|(_, step)| is_of_host(step.id.phase));
     if stage == Stage::Fresh || carriers.len() < 2 || !is_disrupted {
         return Vec::new();
     }
@@ -136,11 +135,16 @@ fn preparing(steps: &[Step]) -> impl Iterator<Item = (&HostName, &Step)> {
     })
 }
 
+/// Whether changes of this phase put a host into the order of the first round.
+fn is_of_host(phase: Phase) -> bool {
+    is_disruptive(phase) && Round::of(phase) == Some(Round::Host)
+}
+
 /// The first and the last steps of a host's unsettled phases.
-fn ends(host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec<StepId>) {
+pub(super) fn ends(host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec<StepId>) {
     let id = |phase| StepId { phase, target: Target::Host(host.clone()) };
     let group: Vec<Phase> =
-        RULES.iter().map(|rule| rule.phase).filter(|&phase| is_unsettled(phase) && exists(&id(phase))).collect();
+        RULES.iter().map(|rule| rule.phase).filter(|&phase| Round::of(phase) == Some(Round::Host) && exists(&id(phase))).collect();
     let waits_for = |later: Phase, earlier: Phase| rule(later).after.contains(&After::Here(earlier));
     let first = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(phase, other)));
     let last = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(other, phase)));

@@ -72,6 +72,9 @@ pub(super) fn max_unavailable() -> usize {
 pub(super) fn step_timeout() -> Span {
     Span::seconds(600)
 }
+pub(super) fn drain_timeout() -> Span {
+    Span::seconds(600)
+}
 pub(super) fn gate_timeout() -> Span {
     Span::seconds(300)
 }

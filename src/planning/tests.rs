@@ -112,6 +112,10 @@ impl Cluster for Members {
         Ok(self.0.clone())
     }
 
+    async fn closed(&self, _: &[Gate]) -> BTreeSet<Gate> {
+        unreachable!("only members are asked for")
+    }
+
     async fn apply(&self, _: &Change) -> Result<(), ClusterError> {
         unreachable!("nothing is changed")
     }

@@ -1,7 +1,7 @@
 //! The engine's way to a simulated cluster: objects through any API server that is ready, gates asked
 //! of the components themselves. Objects live in etcd and share its fate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::artifact::maintenance::{CORDONED_ANNOTATION, Maintenance};
 use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
@@ -16,11 +17,12 @@ use crate::change::{Change, Reason};
 use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::etcd::{Member, MembershipApi as _};
-use crate::cluster::{Cluster, ClusterError, departure, joining, marks};
+use crate::cluster::{Cluster, ClusterError, departure, joining, maintenance, marks};
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::patch::merge::merged;
 use crate::plan::{Cni, Plan};
+use crate::upgrade::turns::NodeSeen;
 
 use super::{SharedWorld, World};
 use super::etcd::EtcdCluster;
@@ -129,6 +131,11 @@ impl SimulatedCluster {
             }
             Gate::NodeRegistered(host) => self.node(world, host).map(drop),
             Gate::NodeReady(host) => self.node_ready(world, host),
+            Gate::KubeletVersion { host, version } => {
+                self.node_ready(world, host)?;
+                let runs = world.hosts[host].kubelet_running.clone();
+                if runs == version.to_string() { Ok(()) } else { Err(format!("its Node says {runs}")) }
+            }
             Gate::RolledOut { kind, namespace, name } => {
                 let there = self.has(world, &format!("{kind}/{namespace}/{name}"))?;
                 if there { Ok(()) } else { Err("it is not there".into()) }
@@ -207,6 +214,28 @@ impl SimulatedCluster {
         Some(Change { artifact: Artifact::NodeMarks(marks), reason, before: None })
     }
 
+    /// A Node is emptied or given back. Nothing runs on simulated Nodes, so nothing is evicted.
+    async fn maintain(&self, wanted: &Maintenance) -> Result<(), ClusterError> {
+        let (host, patch) = match wanted {
+            Maintenance::Emptied { node, version, .. } => {
+                let marked = json!({ CORDONED_ANNOTATION: version.to_string() });
+                (node, json!({ "metadata": { "annotations": marked }, "spec": { "unschedulable": true } }))
+            }
+            Maintenance::Returned { node, version, .. } => {
+                self.wait(&Gate::KubeletVersion { host: node.clone(), version: *version }, self.plan.limits.gate_timeout.0).await?;
+                let unmarked = json!({ CORDONED_ANNOTATION: null });
+                (node, json!({ "metadata": { "annotations": unmarked }, "spec": { "unschedulable": null } }))
+            }
+        };
+        let world = &mut *self.world.lock();
+        let store = self.store(world)?;
+        let id = format!("Node/{host}");
+        if let Some(node) = store.objects.remove(&id) {
+            store.objects.insert(id, merged(node, &patch));
+        }
+        Ok(())
+    }
+
     /// Makes a change once, or the first half of one that has halves.
     async fn make(&self, artifact: &Artifact, half: bool) -> Result<(), ClusterError> {
         self.world.pass(QUESTION).await;
@@ -242,6 +271,7 @@ impl SimulatedCluster {
             Artifact::Departed(Departure::Member { peer_url, host }) => {
                 departure::remove_member(&self.members_besides(Some(host)), peer_url).await?;
             }
+            Artifact::Maintenance(maintenance) => self.maintain(maintenance).await?,
             Artifact::Membership(membership) => self.join(membership, half).await?,
             _ => {}
         }
@@ -286,6 +316,19 @@ impl Cluster for SimulatedCluster {
             self.world.pass(QUESTION).await;
         }
         gates.iter().filter(|gate| self.holds(gate, false).is_err()).cloned().collect()
+    }
+
+    async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+        self.world.pass(QUESTION).await;
+        let world = &mut *self.world.lock();
+        let mut all = BTreeMap::new();
+        for host in self.plan.nodes() {
+            let Some(node) = self.store(world)?.objects.get(&format!("Node/{}", host.name)).map(read_node) else { continue };
+            let version = world.hosts[&host.name].kubelet_running.parse().ok();
+            let ready = self.node_ready(world, &host.name).is_ok();
+            all.insert(host.name.clone(), NodeSeen { version, ready, ..maintenance::seen(&node) });
+        }
+        Ok(all)
     }
 
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {

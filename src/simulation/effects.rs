@@ -143,7 +143,11 @@ impl Hand<'_> {
                 }
                 Ok(())
             }
-            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Departed(_) | Artifact::Membership(_) => {
+            Artifact::Object(_)
+            | Artifact::NodeMarks(_)
+            | Artifact::Departed(_)
+            | Artifact::Maintenance(_)
+            | Artifact::Membership(_) => {
                 Err(Refused("slipway: an object of the cluster was sent to a host; this is a bug of slipway".into()))
             }
             Artifact::Undone(_) => Ok(()),

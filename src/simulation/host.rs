@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::artifact::Secret;
 use crate::facts::{Facts, FoundFile, FoundKind, FoundProgram, FoundUnit, State, System};
-use crate::names::{Digest, HostName, Mode, RemotePath};
+use crate::names::{Digest, HostName, KubernetesVersion, Mode, RemotePath};
 use crate::preflight;
 use crate::transport::ProbeRequest;
 
@@ -120,6 +120,8 @@ pub struct Host {
     pub pods: BTreeMap<String, Pod>,
     /// Who holds its lock.
     pub lock: Option<String>,
+    /// The version of the kubelet that runs, or ran last.
+    pub kubelet_running: String,
     /// What differs from a plain modern host.
     pub system: System,
 }
@@ -156,6 +158,7 @@ impl Host {
             etcd: BTreeMap::new(),
             pods: BTreeMap::new(),
             lock: None,
+            kubelet_running: String::new(),
             system,
         }
     }
@@ -209,6 +212,14 @@ impl Host {
     #[must_use]
     pub fn kubelet_runs(&self) -> bool {
         self.units.get("kubelet.service").is_some_and(|unit| unit.active)
+    }
+
+    /// The version of a static pod, by its manifest's image.
+    #[must_use]
+    pub fn runs(&self, pod: &str) -> Option<KubernetesVersion> {
+        let text = self.text(&format!("/etc/kubernetes/manifests/{pod}.yaml"))?;
+        let image = text.lines().find_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix("image: "))?;
+        image.rsplit_once(':')?.1.trim_end_matches('"').parse().ok()
     }
 
     /// What a probe tells. `clock` is in seconds since 1970.

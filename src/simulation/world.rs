@@ -183,6 +183,7 @@ impl World {
         self.guarded(&format!("a change on {name}"), now, |world| {
             world.apply(name, effect);
             world.reconcile(name, now);
+            world.check_skew(name);
         });
     }
 
@@ -201,6 +202,20 @@ impl World {
         result
     }
 
+    /// Nothing on a host is newer than any API server (Kubernetes' version skew policy).
+    fn check_skew(&mut self, name: &HostName) {
+        let oldest = self.hosts.values().filter_map(|host| host.runs("kube-apiserver")).min();
+        let Some(oldest) = oldest else { return };
+        let host = &self.hosts[name];
+        let kubelet = host.kubelet_runs().then(|| host.kubelet_running.parse().ok()).flatten();
+        let others = ["kube-controller-manager", "kube-scheduler"].map(|pod| (pod, host.runs(pod)));
+        for (component, version) in [("kubelet", kubelet)].into_iter().chain(others) {
+            if let Some(version) = version.filter(|version| *version > oldest) {
+                self.violations.push(format!("{component} {version} on {name} is newer than an API server of {oldest}"));
+            }
+        }
+    }
+
     /// How many members of each cluster are up.
     fn voters(&self, now: Duration) -> BTreeMap<Digest, usize> {
         self.clusters.keys().map(|id| (*id, self.up(id, now).len())).collect()
@@ -217,6 +232,9 @@ impl World {
             Effect::Enable(unit) => host.units.entry(unit).or_default().enabled = true,
             Effect::Disable(unit) => host.units.entry(unit).or_default().enabled = false,
             Effect::Start(unit, inputs) => {
+                if unit == "kubelet.service" {
+                    host.kubelet_running.clone_from(&host.system.kubelet_version);
+                }
                 let read = inputs.into_iter().map(|path| (path.clone(), host.digest(&path))).collect();
                 let unit = host.units.entry(unit).or_default();
                 unit.active = true;
@@ -285,6 +303,7 @@ impl World {
             unit.active = unit.enabled && runs;
             unit.started_with = read;
         }
+        host.kubelet_running.clone_from(&host.system.kubelet_version);
         self.reconcile(name, now);
     }
 

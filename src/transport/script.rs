@@ -183,7 +183,7 @@ impl Writer<'_> {
                 self.script.call("pull_image", [self.socket.as_str(), name]);
             }
             // `functions` made the script fail before its first change.
-            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Departed(_) => {}
+            Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Departed(_) => {}
             Artifact::Undone(undone) => self.undone(undone),
         }
     }

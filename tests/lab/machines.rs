@@ -43,7 +43,9 @@ impl Machines {
     /// Boots more hosts.
     pub fn add(&mut self, names: &[&str], options: &[&str]) {
         let number = |name: &str| name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
-        let reserved = |name: &str| number(name).is_some_and(|number| matches!(number, 30..40 | 60..70 | 80..90));
+        let reserved = |name: &str| {
+            number(name).is_some_and(|number| matches!(number, 30..40 | 60..70 | 80..90) || name.starts_with("up-4"))
+        };
         assert!(names.iter().all(|name| reserved(name)), "hosts of tests have reserved numbers (docs/lab.md)");
         let names: Vec<&str> = names.to_vec();
         // Leftovers of a test that was ended from outside.
@@ -85,12 +87,29 @@ impl Machines {
 
     /// A program of Kubernetes.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.path(&format!("/kubernetes/{VERSION}/binaries")).join(name)
+        self.program_of(VERSION, name)
+    }
+
+    /// A program of another release, which is built if need be.
+    pub fn program_of(&self, version: &str, name: &str) -> PathBuf {
+        self.path(&format!("/kubernetes/{version}/binaries")).join(name)
+    }
+
+    /// The image archives of another release.
+    pub fn images_of(&self, version: &str) -> PathBuf {
+        self.path(&format!("/kubernetes/{version}/images"))
+    }
+
+    /// Another release of the same source is there from now on.
+    pub fn make(&mut self, version: &str) {
+        self.lab(&["kubernetes", version]);
+        let status = self.lab(&["status", "--json"]);
+        self.status = serde_json::from_slice(&status.stdout).expect("the lab's status is JSON");
     }
 
     /// The image archives of Kubernetes.
     pub fn images(&self) -> PathBuf {
-        self.path(&format!("/kubernetes/{VERSION}/images"))
+        self.images_of(VERSION)
     }
 
     fn path(&self, pointer: &str) -> PathBuf {

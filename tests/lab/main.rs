@@ -5,6 +5,7 @@
 //! A test is a story with numbered steps on standard error, so that a failure in the CI tells how
 //! far it came, and what its hosts had to say is printed after it.
 
+mod client;
 mod cluster;
 mod machines;
 mod plan_file;
@@ -22,3 +23,4 @@ mod refusals;
 mod reset;
 mod rotation;
 mod single_node;
+mod upgrade;

@@ -130,7 +130,7 @@ pub async fn survives(name: &str, start: &Simulation, operation: &Operation) -> 
 }
 
 /// A cluster that lives.
-async fn living(plan: &Arc<Plan>) -> Simulation {
+pub async fn living(plan: &Arc<Plan>) -> Simulation {
     let simulation = Simulation::new(plan, 7, beginning());
     succeeded(&simulation, plan).await;
     simulation

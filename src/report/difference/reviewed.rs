@@ -50,6 +50,7 @@ fn review(artifact: &Artifact) -> Value {
         Artifact::NodeMarks(marks) => vec![format!("{marks:?}")],
         Artifact::Undone(undone) => vec![format!("{undone:?}")],
         Artifact::Membership(membership) => vec![format!("{membership:?}")],
+        Artifact::Maintenance(maintenance) => vec![format!("{maintenance:?}")],
         Artifact::Departed(departure) => vec![format!("{departure:?}")],
     };
     Value::from(vec![Value::from(id), Value::from(parts)])

@@ -1,0 +1,184 @@
+//! A living cluster goes to another release: API servers first, then kubelets with their Nodes drained,
+//! without a disruption budget being broken and without a request that fails.
+//!
+//! The other release is the same source with a later patch version; `upgrade.drain: always` makes it
+//! take the way of a minor version.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::cluster::Cluster;
+use super::machines::{Machines, VERSION, eventually};
+use super::plan_file::{plan, with_local_proxy, write};
+use super::single_node::nothing_is_left_to_do;
+use super::slipway::Desk;
+
+/// The release the clusters go to.
+const NEXT: &str = "v1.20.15";
+
+/// The same plan with the next release, all of it from this machine.
+fn next(machines: &Machines, plan: &Value) -> Value {
+    let mut plan = plan.clone();
+    plan["kubernetes"]["version"] = NEXT.into();
+    for program in ["kubelet", "kubectl"] {
+        plan["binaries"][program]["upload"] = json!(machines.program_of(NEXT, program));
+    }
+    let archive = |name: &str, roles: &[&str]| json!({ "file": machines.images_of(NEXT).join(format!("{name}_{NEXT}.tar")), "roles": roles });
+    plan["images"] = json!({ "archives": [
+        archive("kube-apiserver", &["control-plane"]),
+        archive("kube-controller-manager", &["control-plane"]),
+        archive("kube-scheduler", &["control-plane"]),
+        archive("kube-proxy", &["control-plane", "worker"]),
+    ] });
+    plan["upgrade"] = json!({ "drain": "always" });
+    plan
+}
+
+/// Two pods that may run anywhere, of which one must always be available.
+fn workload(desk: &Desk, cluster: &Cluster) {
+    let labels = json!({ "app": "budget" });
+    let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "budget" },
+            "spec": { "replicas": 2, "selector": { "matchLabels": labels }, "template": {
+                "metadata": { "labels": labels },
+                "spec": {
+                    "terminationGracePeriodSeconds": 1,
+                    "tolerations": [{ "key": "node-role.kubernetes.io/master", "operator": "Exists" }],
+                    "containers": [{
+                        "name": "tool", "image": "lab.local/tool:1", "imagePullPolicy": "IfNotPresent", "args": ["serve", "--port", "8080"],
+                        "readinessProbe": { "tcpSocket": { "port": 8080 }, "periodSeconds": 1 },
+                    }],
+                },
+            } },
+        },
+        {
+            "apiVersion": "policy/v1beta1", "kind": "PodDisruptionBudget", "metadata": { "name": "budget" },
+            "spec": { "minAvailable": 1, "selector": { "matchLabels": labels } },
+        },
+    ] });
+    let file = desk.path("workload.json");
+    std::fs::write(&file, objects.to_string()).expect("objects can be written");
+    cluster.kubectl(&["apply", "--filename", &file.display().to_string()]);
+    eventually("the workload runs", Duration::from_secs(60), || match available(cluster) {
+        Some(2) => Ok(()),
+        seen => Err(format!("{seen:?}")),
+    });
+}
+
+/// How many pods of the workload are available; none if nobody answers.
+fn available(cluster: &Cluster) -> Option<u32> {
+    let text = cluster.ask(&["get", "deployment", "budget", "--output", "jsonpath={.status.availableReplicas}"]).ok()?;
+    Some(text.trim().parse().unwrap_or(0))
+}
+
+/// Runs something and counts meanwhile. Returns the fewest pods that were available.
+fn watched<T>(cluster: &Cluster, work: impl FnOnce() -> T) -> (T, Option<u32>) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut fewest = None;
+            while !done.load(Ordering::Relaxed) {
+                fewest = [fewest, available(cluster)].into_iter().flatten().min();
+                thread::sleep(Duration::from_millis(300));
+            }
+            fewest
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, watcher.join().expect("the watcher does not panic"))
+    })
+}
+
+/// What Nodes say of their kubelets, and which take no pods.
+fn kubelets(cluster: &Cluster) -> Vec<String> {
+    let path = "jsonpath={range .items[*]}{.metadata.name} {.status.nodeInfo.kubeletVersion} {.spec.unschedulable}{\"\\n\"}{end}";
+    cluster.kubectl(&["get", "nodes", "--output", path]).lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// The version that an API server says it is.
+fn served(cluster: &Cluster) -> String {
+    let version: Value = serde_json::from_str(&cluster.kubectl(&["get", "--raw", "/version"])).expect("JSON");
+    version["gitVersion"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+#[ignore = "in the lab, with `cargo xtask test`"]
+fn a_control_plane_and_a_worker_go_to_another_release() {
+    let mut machines = Machines::boot(&["up-40", "up-41"]);
+    machines.make(NEXT);
+    let desk = Desk::new();
+    let old = with_local_proxy(plan(&machines, &[("up-40", &["control-plane"]), ("up-41", &["worker"])]));
+    let file = write(&desk, "old", &old);
+    desk.run_for(0, &["apply", &file]);
+    let cluster = Cluster::of(&desk, &machines, &file, "up-40");
+    workload(&desk, &cluster);
+
+    machines.step("what comes is shown, in order");
+    let file = write(&desk, "new", &next(&machines, &old));
+    let shown = desk.run_for(0, &["diff", &file]);
+    shown.says("drain of Node/up-41").says("return of Node/up-41");
+
+    machines.step("it is killed while the worker is drained");
+    let running = desk.start(&["apply", &file, "--yes"]);
+    eventually("a run has drained the worker", Duration::from_secs(180), || {
+        let seen = cluster.ask(&["get", "node", "up-41", "--output", "jsonpath={.metadata.annotations}"])?;
+        if seen.contains("slipway.dev/cordoned-for") { Ok(()) } else { Err(seen + &running.err()) }
+    });
+    running.kill();
+    assert_eq!(served(&cluster), NEXT, "the API server went first");
+    let left = desk.run_for(0, &["diff", &file]);
+    left.says("left cordoned by a run that was cut off");
+
+    machines.step("the next run goes on, within the budget");
+    let (applied, fewest) = watched(&cluster, || desk.run_for(0, &["apply", &file, "--yes"]));
+    eprintln!("{}", applied.out);
+    assert!(fewest >= Some(1), "{fewest:?} pods were available");
+    assert_eq!(kubelets(&cluster), [format!("up-40 {NEXT}"), format!("up-41 {NEXT}")]);
+    nothing_is_left_to_do(&desk, &file, 2);
+
+    machines.step("there is no way back");
+    desk.run_for(4, &["apply", &write(&desk, "back", &old), "--yes"]).says(&format!("set `kubernetes.version` to {NEXT}"));
+    assert_ne!(NEXT, VERSION);
+}
+
+#[test]
+#[ignore = "takes minutes; `cargo xtask torture` runs it"]
+fn torture_no_request_fails_while_a_highly_available_cluster_goes_to_another_release() {
+    const ALL: [&str; 5] = ["up-40", "up-41", "up-42", "up-43", "up-44"];
+    let mut machines = Machines::boot(&ALL);
+    machines.make(NEXT);
+    let desk = Desk::new();
+    let roles = |index: usize| -> &[&str] { if index < 3 { &["control-plane"] } else { &["worker"] } };
+    let hosts: Vec<(&str, &[&str])> = ALL.into_iter().enumerate().map(|(index, name)| (name, roles(index))).collect();
+    let old = with_local_proxy(plan(&machines, &hosts));
+    let file = write(&desk, "old", &old);
+    desk.run_for(0, &["apply", &file]);
+    let cluster = Cluster::of(&desk, &machines, &file, "up-40");
+    workload(&desk, &cluster);
+    cluster.kubectl(&["cordon", "up-44"]);
+
+    machines.step("a client reads and writes while everything goes to the next release");
+    let file = write(&desk, "new", &next(&machines, &old));
+    let client = Client::start(&machines, &desk, &file, "up-43");
+    let (applied, fewest) = watched(&cluster, || desk.run_for(0, &["apply", &file, "--yes"]));
+    eprintln!("{}", applied.out);
+    let heard = client.stop();
+    eprintln!("{heard}");
+    assert_eq!(heard.failures, Vec::<String>::new(), "{heard}");
+    assert!(heard.acknowledged.len() > 100 && heard.lost(&cluster).is_empty(), "{heard}");
+    assert!(fewest >= Some(1), "{fewest:?} pods were available");
+
+    machines.step("all are there, and what the operator cordoned stays so");
+    let mut wanted: Vec<String> = ALL.iter().map(|name| format!("{name} {NEXT}")).collect();
+    wanted[4].push_str(" true");
+    assert_eq!(kubelets(&cluster), wanted);
+    for control_plane in &ALL[..3] {
+        assert_eq!(served(&cluster.at(&machines, control_plane)), NEXT);
+    }
+    nothing_is_left_to_do(&desk, &file, 5);
+}

@@ -1,0 +1,137 @@
+//! A cluster goes to the next minor version: in which order, never with anything newer than an API
+//! server (the simulated world watches that), and whatever cuts the run off.
+
+use std::sync::Arc;
+
+use slipway::plan::Plan;
+use slipway::simulation::Simulation;
+
+use crate::crashes::{Operation, living, survives};
+use crate::plans::{plan, planned, settled, simulated, succeeded, text};
+
+const OLD: &str = "v1.33.4";
+const NEW: &str = "v1.34.2";
+
+/// Such a cluster of that version.
+fn of_version(version: &str, control_planes: usize, workers: usize, more: &str) -> Arc<Plan> {
+    plan(&text(control_planes, workers, 0, more).replace(NEW, version))
+}
+
+/// A living cluster of the old version on whose hosts the new packages were installed.
+async fn ready_to_go(control_planes: usize, workers: usize, more: &str) -> Simulation {
+    let simulation = living(&of_version(OLD, control_planes, workers, more)).await;
+    for host in simulation.world().hosts.values_mut() {
+        assert_eq!(host.kubelet_running, OLD);
+        NEW.clone_into(&mut host.system.kubelet_version);
+    }
+    simulation
+}
+
+/// What was done about versions and Nodes, in order, a line each.
+fn story(simulation: &Simulation) -> Vec<String> {
+    let told = ["kube-apiserver.yaml", "kube-controller-manager.yaml", "drain of", "return of", "unit kubelet", "DaemonSet/kube-system/kube-proxy"];
+    let world = simulation.world();
+    let made = world.made.iter().filter(|(_, id)| told.iter().any(|part| id.contains(part)));
+    made.map(|(step, id)| match step {
+        Some(step) => format!("{step}: {}", id.rsplit('/').next().unwrap_or(id)),
+        None => id.clone(),
+    })
+    .collect()
+}
+
+#[test]
+fn api_servers_go_first_then_controllers_then_kubelets_and_workers_after_a_canary() {
+    simulated(async {
+        let more = "limits: {maxUnavailable: 2}\n";
+        let simulation = ready_to_go(3, 4, more).await;
+        simulation.world().made.clear();
+        let plan = of_version(NEW, 3, 4, more);
+        succeeded(&simulation, &plan).await;
+        settled(&simulation, &plan, "upgrade").await;
+        let story = story(&simulation);
+        // How long things take decides which of two workers of one window is first.
+        let place = |line: &str| story.iter().position(|said| said == line).unwrap_or_else(|| panic!("{line} in {story:#?}"));
+        let rising = [
+            "control-plane@cp-1: kube-apiserver.yaml",
+            "control-plane@cp-2: kube-apiserver.yaml",
+            "control-plane@cp-3: kube-apiserver.yaml",
+            "controllers@cp-1: kube-controller-manager.yaml",
+            "controllers@cp-2: kube-controller-manager.yaml",
+            "controllers@cp-3: kube-controller-manager.yaml",
+            "DaemonSet/kube-system/kube-proxy",
+            "drain of Node/cp-1",
+            "kubelet-upgrade@cp-1: unit kubelet.service",
+            "return of Node/cp-1",
+            "drain of Node/cp-2",
+            "return of Node/cp-3",
+            "drain of Node/worker-1",
+            "kubelet-upgrade@worker-1: unit kubelet.service",
+            "return of Node/worker-1",
+            "drain of Node/worker-2",
+            "return of Node/worker-2",
+            "drain of Node/worker-4",
+        ];
+        let places: Vec<usize> = rising.iter().map(|line| place(line)).collect();
+        assert!(places.is_sorted(), "{places:?} in {story:#?}");
+        assert!(place("drain of Node/worker-3") < place("return of Node/worker-2"), "two at a time: {story:#?}");
+        let world = simulation.world();
+        assert!(world.hosts.values().all(|host| host.kubelet_running == NEW));
+    });
+}
+
+#[test]
+fn a_patch_release_needs_no_drain_unless_the_plan_says_so() {
+    simulated(async {
+        for (more, drains) in [("", false), ("upgrade: {drain: always}\n", true)] {
+            let simulation = living(&of_version("v1.34.1", 1, 1, more)).await;
+            for host in simulation.world().hosts.values_mut() {
+                NEW.clone_into(&mut host.system.kubelet_version);
+            }
+            simulation.world().made.clear();
+            let plan = of_version(NEW, 1, 1, more);
+            succeeded(&simulation, &plan).await;
+            settled(&simulation, &plan, more).await;
+            assert_eq!(story(&simulation).iter().any(|line| line.starts_with("drain of")), drains, "{more}");
+            assert!(simulation.world().hosts.values().all(|host| host.kubelet_running == NEW));
+        }
+    });
+}
+
+#[test]
+fn a_node_that_a_dead_run_left_cordoned_is_given_back_and_the_operators_is_not() {
+    simulated(async {
+        let plan = of_version(NEW, 1, 2, "");
+        let simulation = living(&plan).await;
+        {
+            let mut world = simulation.world();
+            for cluster in world.clusters.values_mut() {
+                for (name, mark) in [("worker-1", true), ("worker-2", false)] {
+                    let node = cluster.objects.get_mut(&format!("Node/{name}")).expect("it is registered");
+                    node["spec"]["unschedulable"] = true.into();
+                    if mark {
+                        node["metadata"]["annotations"]["slipway.dev/cordoned-for"] = NEW.into();
+                    }
+                }
+            }
+        }
+        let planned = planned(&simulation, &plan).await;
+        let steps: Vec<String> = planned.graph.steps().filter(|step| !step.changes.is_empty()).map(|step| step.id.to_string()).collect();
+        assert_eq!(steps, ["kubelet-upgrade@worker-1"]);
+        simulation.world().unlock_all();
+        succeeded(&simulation, &plan).await;
+        settled(&simulation, &plan, "left cordoned").await;
+        let world = simulation.world();
+        let objects = &world.clusters.values().next().expect("a cluster").objects;
+        let cordoned = |name: &str| objects[&format!("Node/{name}")]["spec"]["unschedulable"] == true;
+        assert!(!cordoned("worker-1") && cordoned("worker-2"));
+    });
+}
+
+#[test]
+fn an_upgrade_is_cut_off_anywhere() {
+    simulated(async {
+        let start = ready_to_go(3, 2, "").await;
+        let end = survives("upgrade", &start, &Operation::Apply(of_version(NEW, 3, 2, ""))).await;
+        assert!(end.iter().all(|(_, text)| !text.contains("cordoned-for")), "a Node stays cordoned");
+    });
+}
