@@ -94,12 +94,20 @@ impl Simulation {
     /// # Errors
     /// As for `planning::plan`.
     pub async fn plan(&self, plan: &Arc<Plan>) -> Result<Planned<SimulatedCluster>, Failure> {
+        self.plan_towards(plan, Aims::new()).await
+    }
+
+    /// The same for a state of CAs that are being replaced, as `certs rotate-ca` does.
+    ///
+    /// # Errors
+    /// As for `planning::plan`.
+    pub async fn plan_towards(&self, plan: &Arc<Plan>, rotation: Aims) -> Result<Planned<SimulatedCluster>, Failure> {
         let (now, elapsed) = {
             let world = self.world();
             (world.now, world.elapsed())
         };
         let now = now.saturating_add(SignedDuration::try_from(elapsed).unwrap_or_default()).unwrap_or(now);
-        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: Some("a rehearsal".into()), now, rotation: Aims::new(), local: LocalSource::Assumed };
+        let options = Options { hosts: &[], phases: &[], renew: &Requested::NONE, lock: Some("a rehearsal".into()), now, rotation, local: LocalSource::Assumed };
         planning::plan(Arc::clone(plan), &self.transport(), self.reach(), options).await
     }
 

@@ -139,10 +139,6 @@ impl Cluster for FakeCluster {
         Ok(())
     }
 
-    async fn closed(&self, _: &[Gate]) -> BTreeSet<Gate> {
-        BTreeSet::new()
-    }
-
     async fn wait(&self, gate: &Gate, _: Duration) -> Result<(), ClusterError> {
         self.log.lock().unwrap().push(gate.to_string());
         tokio::task::yield_now().await;

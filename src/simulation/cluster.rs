@@ -42,7 +42,7 @@ const REGISTRATION: Duration = Duration::from_secs(2);
 pub struct SimulatedCluster {
     world: SharedWorld,
     plan: Arc<Plan>,
-    /// The CA the engine trusts, PEM. Empty: any.
+    /// The CAs the engine trusts, PEM. Empty: any.
     authority: String,
 }
 
@@ -68,8 +68,8 @@ impl SimulatedCluster {
         Err(ClusterError::plain(format!("no API server answers ({})", reasons.join("; "))))
     }
 
-    fn trusts(&self, world: &World, host: &HostName) -> bool {
-        self.authority.is_empty() || world.hosts[host].text("/etc/kubernetes/pki/ca.crt") == Some(self.authority.as_str())
+    fn trusts(&self, world: &mut World, host: &HostName) -> bool {
+        self.authority.is_empty() || world.is_trusted(host, &self.authority)
     }
 
     /// The Node of a host, registered by its kubelet if that runs.

@@ -2,7 +2,7 @@
 //! not, and restarts those whose manifest changed. A component that lacks a file it reads ends at
 //! once and is tried again. Pods live on while the kubelet is stopped, as containers do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,18 +157,17 @@ impl World {
     fn signed(&mut self, name: &HostName, leaf: &str, authority: &str) -> Result<(), String> {
         let host = &self.hosts[name];
         let read = |path: &str| host.text(path).ok_or_else(|| format!("open {path}: no such file"));
-        let (leaf_text, authority_text) = (read(leaf)?, read(authority)?);
-        let key = (Digest::of(leaf_text), Digest::of(authority_text));
-        let good = match self.verified.get(&key) {
-            Some(good) => *good,
-            None => {
-                let parse = |text: &str| inspect::certificate(text.as_bytes()).ok();
-                let good = parse(leaf_text).zip(parse(authority_text)).is_some_and(|(leaf, authority)| leaf.is_signed_by(&authority));
-                self.verified.insert(key, good);
-                good
-            }
-        };
-        if good { Ok(()) } else { Err(format!("{leaf}: certificate signed by unknown authority")) }
+        if verifies(&mut self.verified, read(leaf)?, read(authority)?) {
+            Ok(())
+        } else {
+            Err(format!("{leaf}: certificate signed by unknown authority"))
+        }
+    }
+
+    /// Whether the API server of a host shows a certificate that these CAs, PEM, have signed.
+    pub(super) fn is_trusted(&mut self, name: &HostName, authorities: &str) -> bool {
+        let Some(leaf) = self.hosts[name].text(&format!("{PKI}/apiserver.crt")) else { return false };
+        verifies(&mut self.verified, leaf, authorities)
     }
 
     /// Whether the API server of a host is ready, and whose objects it serves. `None`: those of an
@@ -198,4 +197,14 @@ impl World {
         }
         Err(seen)
     }
+}
+
+/// Whether one of these CAs signed a certificate. Each question is answered once.
+fn verifies(known: &mut HashMap<(Digest, Digest), bool>, leaf: &str, authorities: &str) -> bool {
+    let key = (Digest::of(leaf), Digest::of(authorities));
+    *known.entry(key).or_insert_with(|| {
+        let leaf = inspect::certificate(leaf.as_bytes());
+        let authorities = inspect::certificates(authorities.as_bytes()).unwrap_or_default();
+        leaf.is_ok_and(|leaf| authorities.iter().any(|authority| leaf.is_signed_by(authority)))
+    })
 }

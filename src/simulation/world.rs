@@ -18,7 +18,7 @@ use crate::trust::specification::Authority;
 use super::effects::Effect;
 use super::etcd::EtcdCluster;
 use super::faults::{Fault, Strike};
-use super::host::Host;
+use super::host::{Entry, Host};
 use super::undo::OF_BRIDGES;
 
 /// The world of a simulation.
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// There is one CA of each kind.
+    /// There is one CA of each kind, or while it is replaced two that no two hosts lack in common.
     fn check_authority(&mut self, name: &HostName, path: &RemotePath, bytes: Option<&[u8]>) {
         if !Authority::ALL.into_iter().any(|authority| authority.certificate_path() == *path) {
             return;
@@ -283,8 +283,13 @@ impl World {
         if self.authorities.insert(path.clone(), digest).is_none_or(|last| last == digest) {
             return;
         }
-        let others = self.hosts.values().filter(|host| host.name != *name).filter_map(|host| host.digest(path));
-        if others.into_iter().any(|other| other != digest) {
+        let blocks = |bytes: &[u8]| -> BTreeSet<String> {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            text.split_inclusive("-----END CERTIFICATE-----").map(|block| block.trim().to_owned()).filter(|block| !block.is_empty()).collect()
+        };
+        let own = bytes.map(blocks).unwrap_or_default();
+        let mut others = self.hosts.values().filter(|host| host.name != *name && host.digest(path) != Some(digest));
+        if others.any(|host| host.files.get(path).and_then(Entry::bytes).is_some_and(|other| blocks(other).is_disjoint(&own))) {
             self.violations.push(format!("{path} on {name} is another CA than on other hosts"));
         }
     }

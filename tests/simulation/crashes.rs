@@ -15,12 +15,16 @@ use slipway::planning;
 use slipway::simulation::fingerprint::Fingerprint;
 use slipway::simulation::{Fault, Moment, Point, SimulatedCluster, Simulation};
 use slipway::teardown::{self, Request};
+use slipway::trust::rotation::{self, Aims};
+use slipway::trust::specification::ClusterPair;
 
-use crate::plans::{beginning, cluster, host, planned, settled, simulated, succeeded};
+use crate::plans::{beginning, cluster, host, planned, settled, settled_but_for, simulated, succeeded};
 
 /// What is run, killed and run again.
 pub enum Operation {
     Apply(Arc<Plan>),
+    /// CAs are brought to the next state of their replacement.
+    Rotation(Arc<Plan>, Aims),
     /// These hosts are reset; all, if none are named.
     Reset(Arc<Plan>, Vec<&'static str>),
 }
@@ -30,6 +34,10 @@ impl Operation {
         match self {
             Self::Apply(plan) => {
                 let planned = planned(simulation, plan).await;
+                (planned.graph, planned.cluster)
+            }
+            Self::Rotation(plan, aims) => {
+                let planned = simulation.plan_towards(plan, aims.clone()).await.unwrap_or_else(|failure| panic!("{failure}"));
                 (planned.graph, planned.cluster)
             }
             Self::Reset(plan, hosts) => {
@@ -48,7 +56,7 @@ impl Operation {
 
     fn plan(&self) -> &Arc<Plan> {
         match self {
-            Self::Apply(plan) | Self::Reset(plan, _) => plan,
+            Self::Apply(plan) | Self::Rotation(plan, _) | Self::Reset(plan, _) => plan,
         }
     }
 
@@ -60,6 +68,12 @@ impl Operation {
         assert!(report.succeeded(), "{context}: {failures:#?}");
         match self {
             Self::Apply(plan) => settled(simulation, plan, context).await,
+            // The walk stays in the state it is in. Keys of CAs are not seen, so until the last state is over
+            // they are written again.
+            Self::Rotation(plan, aims) => {
+                let keys: Vec<String> = aims.keys().map(|pair| pair.key_path().to_string()).collect();
+                settled_but_for(simulation, plan, context, |artifact| keys.contains(&artifact.id())).await;
+            }
             Self::Reset(..) => {
                 let (graph, _) = self.graph(simulation).await;
                 simulation.world().unlock_all();
@@ -69,6 +83,9 @@ impl Operation {
         }
     }
 }
+
+/// How many points of an operation the test command tries.
+const SAMPLE: usize = 8;
 
 /// Every way to cut an operation off.
 fn faults(graph: &StepGraph) -> Vec<Fault> {
@@ -95,6 +112,11 @@ fn difference(wanted: &Fingerprint, found: &Fingerprint) -> Vec<String> {
 
 /// Cuts the operation off everywhere and runs it again. Returns the state it ends in.
 pub async fn survives(name: &str, start: &Simulation, operation: &Operation) -> Fingerprint {
+    survives_some(name, start, operation, SAMPLE).await
+}
+
+/// The same; the test command tries about that many points.
+async fn survives_some(name: &str, start: &Simulation, operation: &Operation, sample: usize) -> Fingerprint {
     let (graph, _) = operation.graph(start).await;
     let calm = start.fork();
     operation.finish(&calm, name).await;
@@ -102,8 +124,8 @@ pub async fn survives(name: &str, start: &Simulation, operation: &Operation) -> 
 
     let all = faults(&graph);
     let torture = std::env::var_os("SLIPWAY_TORTURE").is_some();
-    // A prime, so that steps of equal length are not always cut off at the same place.
-    let stride = if torture { 1 } else { (all.len() / 24).max(1) | 1 };
+    // Odd, so that steps of equal length are not always cut off at the same place.
+    let stride = if torture { 1 } else { (all.len() / sample).max(1) | 1 };
     let survivors = start.world().hosts.keys().cloned().collect::<Vec<_>>();
     let mut tried = 0;
     for fault in all.iter().step_by(stride) {
@@ -111,7 +133,7 @@ pub async fn survives(name: &str, start: &Simulation, operation: &Operation) -> 
         let simulation = start.fork();
         simulation.world().faults.push(fault.clone());
         let cluster = simulation.cluster(match operation {
-            Operation::Apply(plan) => Arc::clone(plan),
+            Operation::Apply(plan) | Operation::Rotation(plan, _) => Arc::clone(plan),
             Operation::Reset(plan, hosts) => {
                 let mut plan = Plan::clone(plan);
                 plan.hosts.retain(|host| !hosts.contains(&host.name.as_str()));
@@ -165,6 +187,31 @@ fn a_renewal_of_every_certificate_is_cut_off_anywhere() {
         }
         let renewed = survives("renewal", &start, &Operation::Apply(plan)).await;
         assert!(!renewed.is_empty());
+    });
+}
+
+#[test]
+fn a_replacement_of_every_ca_is_cut_off_anywhere() {
+    simulated(async {
+        let plan = cluster(3, 1, "");
+        let start = living(&plan).await;
+        let old = start.world().fingerprint();
+        let mut states = 0;
+        loop {
+            let facts = planning::probe_all(&plan, &start.transport(), None).await.unwrap_or_else(|failure| panic!("{failure}")).0;
+            let positions = ClusterPair::of(&plan).map(|pair| (pair, rotation::position(&plan, &facts, pair).unwrap())).collect();
+            let aims = rotation::forward(&positions);
+            let ends = aims.values().any(|aim| aim.retire);
+            let operation = Operation::Rotation(Arc::clone(&plan), aims);
+            survives_some(&format!("CA replacement, state {states}"), &start, &operation, SAMPLE / 4).await;
+            operation.finish(&start, "next state").await;
+            states += 1;
+            if ends {
+                break;
+            }
+        }
+        assert_eq!(states, 5, "made, trusted, signs, trusted alone, tidied");
+        assert_eq!(difference(&old, &start.world().fingerprint()), Vec::<String>::new(), "nothing but the keys is another");
     });
 }
 

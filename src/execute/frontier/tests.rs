@@ -8,19 +8,32 @@ use crate::graph::tests::{id, step};
 
 const PHASES: [&str; 6] = ["system", "runtime", "certificates", "etcd", "kubelet", "healthy"];
 
+/// A step that sends an image archive.
+fn upload(name: &str) -> Step {
+    let mut step = step(name);
+    let (names, archive, digest) = (Vec::new(), "a.tar".into(), crate::names::Digest::of(""));
+    step.changes[0].artifact = crate::artifact::Artifact::Image { names, archive, digest };
+    step
+}
+
 /// Steps on up to five hosts with random edges that lead forward in a random order, some steps
 /// without changes.
 fn graphs() -> impl Strategy<Value = StepGraph> {
     let names: Vec<String> =
         PHASES.iter().flat_map(|phase| ["a", "b", "c", "d", "e"].map(|host| format!("{phase}@{host}"))).collect();
     let shuffled = Just(names).prop_shuffle();
-    (any::<bool>(), shuffled, 1_usize..30, proptest::collection::vec((0_usize..30, 0_usize..30), 0..60), any::<u32>())
-        .prop_map(|(living, names, count, edges, empty)| {
+    let edges = proptest::collection::vec((0_usize..30, 0_usize..30), 0..60);
+    (any::<bool>(), shuffled, 1_usize..30, edges, any::<u32>(), any::<u32>())
+        .prop_map(|(living, names, count, edges, empty, uploads)| {
             let names = &names[..count];
             let steps = names
                 .iter()
                 .enumerate()
-                .map(|(index, name)| if empty >> index & 1 == 1 { Step::empty(id(name)) } else { step(name) });
+                .map(|(index, name)| match (empty >> index & 1, uploads >> index & 1) {
+                    (1, _) => Step::empty(id(name)),
+                    (_, 1) => upload(name),
+                    _ => step(name),
+                });
             let edges = edges.into_iter().map(|(a, b)| (a % count, b % count)).filter(|(a, b)| a != b);
             let edges = edges.map(|(a, b)| (id(&names[a.min(b)]), id(&names[a.max(b)])));
             let stage = if living { Stage::Living } else { Stage::Fresh };
@@ -37,8 +50,9 @@ proptest! {
         graph in graphs(),
         choices in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 60),
         parallel_hosts in 1_usize..5,
+        parallel_uploads in 1_usize..3,
     ) {
-        let limits = Limits { parallel_hosts, ..Limits::default() };
+        let limits = Limits { parallel_hosts, parallel_uploads, ..Limits::default() };
         let mut frontier = Frontier::new(&graph, &limits);
         let ids: Vec<StepId> = graph.steps().map(|step| step.id.clone()).collect();
         let position = |id: &StepId| ids.iter().position(|other| other == id).unwrap();
@@ -65,6 +79,7 @@ proptest! {
                 running.push(step);
             }
             prop_assert!(running.len() <= parallel_hosts);
+            prop_assert!(running.iter().filter(|id| graph.step(id).is_some_and(Step::uploads)).count() <= parallel_uploads);
             if running.is_empty() {
                 let Some(refusal) = frontier.refuse() else { break };
                 prop_assert_eq!(graph.stage(), Stage::Living);
@@ -100,16 +115,6 @@ proptest! {
 
 #[test]
 fn the_longest_path_goes_first_and_uploads_have_their_own_limit() {
-    let upload = |name: &str| {
-        let mut step = step(name);
-        let image = crate::artifact::Artifact::Image {
-            names: Vec::new(),
-            archive: "a.tar".into(),
-            digest: crate::names::Digest::of(""),
-        };
-        step.changes[0].artifact = image;
-        step
-    };
     let steps = vec![step("system@a"), upload("images@b"), upload("images@c"), step("healthy@d")];
     let graph = StepGraph::assemble(Stage::Fresh, BTreeSet::new(), steps, [(id("system@a"), id("healthy@d"))]).unwrap();
     let mut frontier = Frontier::new(&graph, &Limits { parallel_uploads: 1, ..Limits::default() });

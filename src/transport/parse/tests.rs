@@ -138,6 +138,12 @@ proptest! {
         let _ = fetched(&[RemotePath::fixed("/a")], &answer("", &bytes));
     }
 
+}
+
+proptest! {
+    // Sixty random lines take long to draw: this is the count in torture too.
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
     #[test]
     fn any_lines_are_read_without_panic(
         lines in proptest::collection::vec(
@@ -148,6 +154,10 @@ proptest! {
         let text: String = lines.iter().map(|(section, line)| format!("{section}\n{line}\n")).collect();
         let _ = facts(&request(), &answer(&text, b""));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_damaged_stream_is_read_without_panic(place in 0..2048_usize, value in any::<u8>()) {
