@@ -415,11 +415,20 @@ fn host_steps(
             if rule.phase == Phase::KubeletUpgrade {
                 gates.splice(0..0, turns.gates(host, seen));
             }
+            let changes = changes.remove(&rule.phase).unwrap_or_default();
+            let mut fallback = Vec::new();
+            if inputs.standing.stage == Stage::Living && join.is_none() {
+                let version = format!(":{}", inputs.plan.kubernetes.version);
+                let (back, more) = upgrade::fallback::of(rule.phase, host, seen, &version, &changes);
+                gates.extend(more.into_iter().filter(|gate| !gates.contains(gate)).collect::<Vec<_>>());
+                fallback = back;
+            }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
                 before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing),
-                changes: changes.remove(&rule.phase).unwrap_or_default(),
+                changes,
                 gates,
+                fallback,
             });
         }
     }
@@ -464,6 +473,7 @@ async fn cluster_steps<C: Cluster>(
             before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
             gates: desired::gates(rule.phase, inputs.plan, None, inputs.standing.stage, inputs.local),
+            fallback: Vec::new(),
         })
         .collect())
 }

@@ -6,6 +6,7 @@
 //! interrupted upgrade left between two versions may only go on to the newer one.
 
 pub mod concerns;
+pub mod fallback;
 pub mod findings;
 pub mod order;
 pub mod turns;
