@@ -71,8 +71,12 @@ fn difference(
         }
         Artifact::Unit { name, inputs, stamp, .. } => unit_difference(name, inputs, *stamp, state, changed).and_then(plain),
         Artifact::Image { names, digest, .. } => {
-            let _ = digest;
-            names.iter().any(|name| !state.images.contains(name)).then_some((Reason::Missing, None))
+            if names.iter().any(|name| !state.images.contains(name)) {
+                return Some((Reason::Missing, None));
+            }
+            // Without a note nobody knows where images of these names came from.
+            let noted = state.text(&records::archive_note(names)).and_then(|noted| noted.trim().parse().ok());
+            if noted == Some(*digest) { None } else { plain(Reason::Content { found: noted, drift: false }) }
         }
         Artifact::Pulled { name } => (!state.images.contains(name)).then_some((Reason::Missing, None)),
         // Objects are compared with the API's answer, in `cluster`.

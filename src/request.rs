@@ -17,6 +17,7 @@ const ROOTS: &[&str] = &[
     "/var/lib/kubelet/instance-config.yaml",
     "/etc/containerd/certs.d",
     "/var/lib/slipway/records",
+    "/var/lib/slipway/archives",
     "/var/lib/slipway/formed",
 ];
 
@@ -97,7 +98,12 @@ mod tests {
             Artifact::Module { name } => request.modules.contains(name),
             Artifact::Sysctl { key, .. } => request.sysctls.contains(key),
             Artifact::Unit { name, .. } => request.units.contains(name),
-            Artifact::NoSwap | Artifact::Image { .. } | Artifact::Pulled { .. } => true,
+            // Which images there are is always told; of which archive they are is in a note.
+            Artifact::Image { names, .. } => {
+                let note = crate::transport::records::archive_note(names);
+                request.roots.iter().any(|root| note.is_within(root))
+            }
+            Artifact::NoSwap | Artifact::Pulled { .. } => true,
             Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }
@@ -136,6 +142,12 @@ mod tests {
                 assert_eq!(unseen, Vec::<String>::new(), "{name}: {}", host.name);
             }
         }
+    }
+
+    #[test]
+    fn of_which_archive_images_are_is_looked_at() {
+        let image = Artifact::Image { names: vec!["a:1".into()], archive: "a.tar".into(), digest: Digest::of("a") };
+        assert!(sees(&probe(&example("single-node"), None), &image));
     }
 
     #[test]

@@ -205,6 +205,15 @@ impl Etcd {
         self.call::<Value>(&what, "/v3/cluster/member/promote", &json!({ "ID": id.0.to_string() })).await.map(drop)
     }
 
+    /// Makes another member the leader; only the leader itself can.
+    ///
+    /// # Errors
+    /// This member does not lead, or the other one does not take over in time.
+    pub async fn hand_over(&self, to: MemberId) -> Result<(), ClusterError> {
+        let what = format!("hand the leadership of etcd over to member {to}");
+        self.call::<Value>(&what, "/v3/maintenance/transfer-leadership", &json!({ "targetID": to.0.to_string() })).await.map(drop)
+    }
+
     async fn call<A: serde::de::DeserializeOwned>(&self, what: &str, path: &str, question: &Value) -> Result<A, ClusterError> {
         let failed = |reason: String| ClusterError::plain(format!("cannot {what}: {reason}"));
         let request = http::Request::post(path)

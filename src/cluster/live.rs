@@ -215,7 +215,11 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 self.health(Component::Scheduler, host).await.map_err(|seen| format!("scheduler: {seen}"))
             }
             Gate::EtcdHealthy(name) => self.etcd_health(host_of(name)?).await,
-            Gate::QuorumWithout(name) => believed(self.etcd_without(name).await, patient),
+            Gate::QuorumWithout(name) => {
+                believed(self.etcd_without(name).await, patient)?;
+                self.hand_over_leadership(name).await;
+                Ok(())
+            }
             Gate::ApiServersWithout(name) => believed(self.api_servers_without(name).await, patient),
             Gate::NodeRegistered(name) => self.node(name).await.map(drop),
             Gate::NodeReady(name) => {

@@ -150,14 +150,22 @@ fn the_running_kernel_is_compared_too() {
 }
 
 #[test]
-fn an_archive_is_loaded_if_one_of_its_images_is_missing() {
+fn an_archive_is_loaded_if_an_image_is_missing_or_of_another_archive() {
     let names = vec!["a:1".to_owned(), "b:1".to_owned()];
     let image = Artifact::Image { names: names.clone(), archive: "x.tar".into(), digest: Digest::of("x") };
     let mut state = State { images: ["a:1".to_owned()].into(), ..State::default() };
     assert_eq!(why(image.clone(), &state), "missing");
     assert_eq!(why(Artifact::Pulled { name: "b:1".into() }, &state), "missing");
-    state.images.extend(names);
-    assert_eq!(why(image, &state), "as wanted");
+    state.images.extend(names.clone());
+    assert_eq!(why(image.clone(), &state), "content differs", "nobody knows of which archive they are");
+    let mut note = |text: &str| {
+        let kind = FoundKind::File { digest: Some(Digest::of(text)), content: Some(Secret::new(text)) };
+        let file = FoundFile { mode: Mode(0o600), owner: 0, group: 0, kind };
+        state.files.insert(records::archive_note(&names), file);
+        why(image.clone(), &state)
+    };
+    assert_eq!(note(&format!("{}\n", Digest::of("another"))), "content differs");
+    assert_eq!(note(&format!("{}\n", Digest::of("x"))), "as wanted");
     assert_eq!(why(Artifact::Pulled { name: "b:1".into() }, &state), "as wanted");
 }
 

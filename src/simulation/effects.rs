@@ -124,12 +124,16 @@ impl Hand<'_> {
                 Ok(())
             }
             Artifact::Unit { name, inputs, stamp, .. } => self.unit(name, inputs, *stamp, reason),
-            Artifact::Image { names, .. } => {
+            Artifact::Image { names, digest, .. } => {
+                let note = records::archive_note(names);
+                self.effects.push(Effect::Remove(note.clone()));
                 let new: Vec<&String> = names.iter().filter(|name| !self.host.images.contains(*name)).collect();
                 self.effects.extend(new.iter().map(|name| Effect::Image((*name).clone())));
                 for name in names {
                     self.record_image(name);
                 }
+                self.ensure(&note.parent())?;
+                self.effects.push(Effect::Put(note, text(&format!("{digest}\n"))));
                 Ok(())
             }
             Artifact::Pulled { name } => {

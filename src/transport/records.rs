@@ -31,6 +31,13 @@ pub fn written(path: &RemotePath, state: &State) -> Vec<Digest> {
     text.lines().filter_map(|line| line.strip_prefix("written=")?.parse().ok()).collect()
 }
 
+/// The note that says from which archive images of these names were last loaded.
+#[must_use]
+pub fn archive_note(names: &[String]) -> RemotePath {
+    let path = format!("/var/lib/slipway/archives/{}", Digest::of(names.join("\n")));
+    path.parse().expect("a digest in a fixed directory is a path")
+}
+
 /// A record: something slipway changed, and what of its past matters to whoever plans.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Record {

@@ -33,6 +33,8 @@
 //! - `stamps/UNIT`: the stamp in the first line, then an `input=` for each path the unit reads. A
 //!   change of an input removes the stamp.
 //! - `programs/NAME`: `path=`, `digest=`, `size=`, `mtime=` of a program when slipway installed it.
+//! - `archives/DIGEST` (of the images' names): the digest of the archive that slipway last loaded
+//!   them from.
 //! - `stage/`, `staged-elsewhere`, `images-before`, `work/`: of a running step, or of one that died; the
 //!   next step of that kind uses or clears them.
 
@@ -40,7 +42,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::shell::Script;
-use super::{Bundle, Payload};
+use super::{Bundle, Payload, records};
 use crate::artifact::undone::Undone;
 use crate::artifact::{Artifact, ProgramSource, Secret, UnitCheck};
 use crate::change::{Change, Reason};
@@ -176,7 +178,7 @@ impl Writer<'_> {
                 self.script.fixed("swap_off");
             }
             Artifact::Unit { name, inputs, stamp, check } => self.unit(name, inputs, stamp, *check, &change.reason),
-            Artifact::Image { names, archive, .. } => self.image(names, archive),
+            Artifact::Image { names, archive, digest } => self.image(names, archive, digest),
             Artifact::Pulled { name } => {
                 self.script.call("pull_image", [self.socket.as_str(), name]);
             }
@@ -218,9 +220,11 @@ impl Writer<'_> {
         self.script.fixed("stamp_unit");
     }
 
-    fn image(&mut self, names: &[String], archive: &Path) {
+    fn image(&mut self, names: &[String], archive: &Path, digest: &Digest) {
         let payload = self.payload(Payload::File(archive.to_owned()));
-        let arguments = [self.socket.as_str(), &payload].into_iter().chain(names.iter().map(String::as_str));
+        let (note, digest) = (records::archive_note(names), digest.to_string());
+        let arguments = [self.socket.as_str(), &payload, note.as_str(), &digest];
+        let arguments = arguments.into_iter().chain(names.iter().map(String::as_str));
         self.script.call("import_images", arguments);
     }
 

@@ -35,7 +35,7 @@ enum Task {
     /// All tests: without hosts, and in the lab (needs root for those).
     Test(test::Arguments),
     /// What is too long for `test`: the same, with more of everything (needs root).
-    Torture,
+    Torture(torture::Arguments),
     /// Measures slipway beside others that do the same, and writes docs/benchmarks.md (needs root and the lab).
     Bench {
         #[command(subcommand)]
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Task::Lab { command } => lab::run(command),
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
-        Task::Torture => torture::run(),
+        Task::Torture(arguments) => torture::run(&arguments),
         Task::Bench { command } => bench::run(command),
         Task::Docs { check } => docs::run(check),
     };

@@ -16,6 +16,17 @@ use crate::lab;
 /// Debian packages that tests use when they are there, and skip a part without.
 const PACKAGES: &[&str] = &["gnutls-bin", "openssh-client", "openssh-server", "openssl", "shellcheck"];
 
+/// Stories of the lab that take minutes each, with three control planes or more: `cargo xtask torture`
+/// runs them. What begins with these words is left out by whoever runs the tests.
+const LONG: &[&str] = &[
+    "certificates::",
+    "faults_living::",
+    "grow::",
+    "rotation::",
+    "a_killed_bootstrap_of_three_control_planes",
+    "no_request_fails_while_a_highly_available_cluster_goes_to_another_release",
+];
+
 /// What can be asked of the tests.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -72,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else if root {
         broken |= !in_the_lab(runner, &arguments.filters, &mut count)?;
         if !torture() {
-            notes.push("the stories certificates, faults_living, grow and rotation: they are long, `cargo xtask torture` runs them".into());
+            notes.push(format!("the stories {}: they are long, `cargo xtask torture` runs them", LONG.join(", ")));
         }
     } else {
         notes.push("end-to-end tests: the lab needs root; run the same command as root".into());
@@ -154,15 +165,18 @@ fn end_to_end(runner: Runner, filters: &[String], count: &mut Count) -> Result<b
     for target in targets(is_of_lab)? {
         command.args(["--test", &target]);
     }
-    let options: &[&str] = match runner {
+    let mut options: Vec<&str> = match runner {
         Runner::Nextest => {
             let profile = if torture() { "lab-torture" } else { "lab" };
             command.args(["--profile", profile, "--run-ignored", "all"]);
-            &[]
+            Vec::new()
         }
-        Runner::Cargo => &["--include-ignored", "--test-threads", "1", "--nocapture"],
+        Runner::Cargo => vec!["--include-ignored", "--test-threads", "1", "--nocapture"],
     };
-    runner.run(command, filters, options, count)
+    if !torture() {
+        options.extend(LONG.iter().flat_map(|story| ["--skip", story]));
+    }
+    runner.run(command, filters, &options, count)
 }
 
 /// Whether this is the long form.
@@ -216,10 +230,8 @@ impl Runner {
         options: &[&str],
         count: &mut Count,
     ) -> Result<bool> {
-        if self == Self::Cargo {
-            command.arg("--");
-        }
-        command.args(options).args(filters).stdin(Stdio::null());
+        // Both take what is meant for the tests themselves after this.
+        command.arg("--").args(options).args(filters).stdin(Stdio::null());
         // Where each runner writes its summaries.
         match self {
             Self::Nextest => command.stderr(Stdio::piped()),

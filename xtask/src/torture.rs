@@ -13,12 +13,19 @@ const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "p
 /// Cases of each property; the test command takes proptest's own 256 or fewer.
 const CASES: &str = "4096";
 
+/// Which part of it.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only tests whose name contains one of these; all of it takes hours
+    filters: Vec<String>,
+}
+
 /// Runs the test command on those tests, with the word to do more.
-pub fn run() -> Result<ExitCode> {
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let own = std::env::current_exe().explain(|| "cannot find this program".into())?;
     let status = Command::new(own)
         .arg("test")
-        .args(FILTERS)
+        .args(if arguments.filters.is_empty() { FILTERS.to_vec() } else { arguments.filters.iter().map(String::as_str).collect() })
         .env("SLIPWAY_TORTURE", "1")
         .env("PROPTEST_CASES", CASES)
         .env("NEXTEST_PROFILE", "torture")

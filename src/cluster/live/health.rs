@@ -114,6 +114,28 @@ impl<T: Transport + 'static> LiveCluster<T> {
         quorum::etcd_without(host, &voters)
     }
 
+    /// If the member on that host leads, it hands over to another one: the first that is healthy, in the
+    /// order of the plan, which is the order in which members restart, so leadership moves seldom. Handed
+    /// over it is gone for milliseconds, and nobody has to notice first that a leader died. A member that
+    /// cannot does it when it stops, so nothing depends on this.
+    pub(super) async fn hand_over_leadership(&self, host: &HostName) {
+        let Some(Ok(leader)) = self.plan.host(host).and_then(|host| self.etcd_of(host)) else { return };
+        let leads = matches!(timeout(QUESTION, leader.status()).await, Ok(Ok(status)) if status.leads());
+        if !leads {
+            return;
+        }
+        let Ok(Ok(members)) = timeout(QUESTION, leader.members()).await else { return };
+        for other in self.plan.etcd_hosts().filter(|other| other.name != *host && !self.away.contains(&other.name)) {
+            let member = members.iter().find(|member| member.name == other.name.as_str() && !member.learner);
+            if let Some(member) = member
+                && self.etcd_health(other).await.is_ok()
+                && leader.hand_over(member.id).await.is_ok()
+            {
+                return;
+            }
+        }
+    }
+
     /// The members as the first of these hosts that answers knows them.
     async fn members_as_known_by(&self, hosts: impl Iterator<Item = &Host>) -> Option<Vec<Member>> {
         for host in hosts {

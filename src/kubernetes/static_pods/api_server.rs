@@ -8,13 +8,18 @@ use crate::kubernetes::pod::{HostVolume, ProbeTarget, StaticPod, pki_volumes, pr
 use crate::kubernetes::{PodInputs, feature_gates, joined};
 use crate::patch::{self, PatchError};
 use crate::paths;
-use crate::plan::{Host, PatchTarget, Plan, url};
+use crate::plan::{Endpoint, Host, PatchTarget, Plan, url};
 use crate::release::ProbePaths;
 
 /// kubeadm finds the API servers' addresses through this annotation.
 const ENDPOINT_ANNOTATION: &str = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint";
 
 const PROBES: ProbePaths = ProbePaths { liveness: "/livez", readiness: Some("/readyz"), startup: "/livez" };
+
+/// How long an API server behind slipway's own proxies goes on serving when it was told to stop,
+/// while `/readyz` already says no: longer than they take to notice (they ask every 2 s), so that
+/// nobody is sent to a closed port. The kubelet waits 30 s before it kills.
+const SHUTDOWN_DELAY: &str = "5s";
 
 /// The static pod of the host's API server.
 ///
@@ -88,6 +93,9 @@ fn flags(inputs: &PodInputs<'_>) -> Flags {
     };
     flags.set_all([("etcd-cafile", ca), ("etcd-certfile", certificate), ("etcd-keyfile", key)]);
     flags.set_all(release.pods.api_server_flags.iter().copied());
+    if matches!(plan.endpoint, Some(Endpoint::LocalProxy { .. })) {
+        flags.set_all([("shutdown-delay-duration", SHUTDOWN_DELAY)]);
+    }
     flags.set_feature_gates(&feature_gates(plan, release));
     if release.pods.authorization_config && plan.api_server.extra_args.contains_key("authorization-config") {
         // The two exclude each other.

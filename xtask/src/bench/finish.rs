@@ -25,7 +25,7 @@ pub fn check(hosts: &Hosts) -> Result<()> {
         count() { kubectl -n kube-system get pods -l \"$1\" --no-headers | grep -c ' 1/1 .*Running'; }
         seen() { echo \"$(count component=etcd) $(count component=kube-apiserver) \\
             $(count component=kube-controller-manager) $(count k8s-app=kube-proxy) $(count k8s-app=kube-dns)\" | tr -s ' '; }
-        for attempt in $(seq 60); do
+        for attempt in $(seq 240); do
             [ \"$(seen)\" = '3 3 3 5 2' ] && exit 0
             sleep 1
         done
