@@ -78,6 +78,8 @@ pub enum Reason {
     },
     /// A run that was cut off left it cordoned.
     LeftCordoned,
+    /// What should replace it did not come up.
+    PutBack,
     /// The API did not answer, so nothing is known; it is applied when it does.
     Unseen,
     /// The API's object differs in these fields.
@@ -123,6 +125,7 @@ impl fmt::Display for Reason {
             Self::Upgrade { from: Some(from) } => write!(f, "upgrade from {from}"),
             Self::Upgrade { from: None } => f.write_str("upgrade"),
             Self::LeftCordoned => f.write_str("left cordoned by a run that was cut off"),
+            Self::PutBack => f.write_str("put back: what replaced it does not come up"),
             Self::Unseen => f.write_str("not seen: the API does not answer now"),
             Self::Fields { changed, drift } => {
                 if *drift {

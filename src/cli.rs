@@ -24,6 +24,7 @@ mod simulate;
 mod status;
 mod survey;
 mod token;
+mod upgrade;
 
 /// Creates and keeps Kubernetes clusters over SSH from one plan file.
 #[derive(Debug, Parser)]
@@ -43,6 +44,8 @@ enum Command {
     Diff(diff::Arguments),
     /// Make the hosts and the cluster what the plan file says
     Apply(apply::Arguments),
+    /// Check what an upgrade would meet, or write another Kubernetes version into the plan file
+    Upgrade(upgrade::Arguments),
     /// Take hosts back to what they were before slipway
     Reset(reset::Arguments),
     /// Draw the graph of steps
@@ -111,6 +114,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Render(arguments) => render::run(&arguments),
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
+        Command::Upgrade(arguments) => runtime.block_on(upgrade::run(&arguments)),
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),

@@ -8,6 +8,7 @@ use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::graph::Gate;
 use crate::names::HostName;
+use crate::upgrade::concerns::Concerns;
 use crate::upgrade::turns::NodeSeen;
 
 pub mod compare;
@@ -77,6 +78,11 @@ pub trait Cluster: Send + Sync {
     /// tell is one whose Nodes are not seen.
     fn nodes_seen(&self) -> impl Future<Output = Result<BTreeMap<HostName, NodeSeen>, ClusterError>> + Send {
         std::future::ready(Ok(BTreeMap::new()))
+    }
+
+    /// What of the cluster's own traffic an upgrade may get in the way of.
+    fn concerns(&self) -> impl Future<Output = Result<Concerns, ClusterError>> + Send {
+        std::future::ready(Ok(Concerns::default()))
     }
 
     /// Makes one change to an object or a Node. Safe to repeat.

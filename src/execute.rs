@@ -20,6 +20,7 @@ use crate::transport::Transport;
 
 pub mod control;
 pub mod frontier;
+mod fallback;
 mod step;
 
 use control::{Control, Stop};

@@ -39,6 +39,9 @@ pub struct Step {
     pub changes: Vec<Change>,
     /// What it then waits for.
     pub gates: Vec<Gate>,
+    /// What puts the host back as it was, if that does not come: a new version that does not come up is
+    /// no reason to be without the old one.
+    pub fallback: Vec<Change>,
 }
 
 /// A condition that a step waits for before or after its changes, asked by the engine through the
@@ -101,7 +104,7 @@ impl Step {
     /// A step that does nothing.
     #[must_use]
     pub fn empty(id: StepId) -> Self {
-        Self { id, before: Vec::new(), changes: Vec::new(), gates: Vec::new() }
+        Self { id, before: Vec::new(), changes: Vec::new(), gates: Vec::new(), fallback: Vec::new() }
     }
 
     /// Whether it sends files of the operator's machine that may be big.

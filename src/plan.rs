@@ -22,6 +22,7 @@ pub mod load;
 pub mod local_files;
 pub mod problem;
 pub mod report;
+pub mod rewrite;
 pub mod schema;
 pub mod software;
 pub mod structure;

@@ -32,6 +32,7 @@ use crate::trust::authorities;
 use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
 use crate::trust::rotation::Aims;
+use crate::upgrade::findings::{Progress, drained, findings, progress};
 use crate::upgrade::turns::{NodeSeen, Turns};
 use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
 
@@ -158,6 +159,8 @@ pub async fn plan<T: Transport, C: Cluster>(
         let phases: BTreeSet<Phase> = options.phases.iter().copied().collect();
         graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     }
+    upgrade::order::check(&plan, &facts, &graph).map_err(|refusals| refused(&refusals, upgrade::order::OrderRefusal::hint))?;
+    warnings.extend(upgrade_findings(&plan, &facts, &nodes, &graph, &cluster).await?);
     Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), warnings, graph, cluster, absent })
 }
 
@@ -278,10 +281,14 @@ fn tolerate(
 fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage, now: Timestamp) -> Result<Vec<Finding>, Failure> {
     #[expect(clippy::cast_precision_loss, reason = "a clock in seconds has room for fractions")]
     let now = now.as_millisecond() as f64 / 1000.0;
-    let findings = preflight::check(plan, facts, stage, now);
+    passed(preflight::check(plan, facts, stage, now), "the hosts are not ready")
+}
+
+/// What was found, unless something of it keeps the run from going on.
+fn passed(findings: Vec<Finding>, what: &str) -> Result<Vec<Finding>, Failure> {
     if findings.iter().any(|finding| finding.severity == Severity::Error) {
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        return Err(Failure::new(Kind::Refused, format!("the hosts are not ready; nothing was changed\n{}", lines.join("\n")))
+        return Err(Failure::new(Kind::Refused, format!("{what}; nothing was changed\n{}", lines.join("\n")))
             .hint("a finding can be accepted by its name: `preflight: { ignore: [NAME] }` in the plan file"));
     }
     Ok(findings)
@@ -371,6 +378,22 @@ async fn seen_nodes<C: Cluster>(stage: Stage, cluster: &C) -> BTreeMap<HostName,
     }
 }
 
+/// What an upgrade would meet, unless something of it keeps the run from going on.
+async fn upgrade_findings<C: Cluster>(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    nodes: &BTreeMap<HostName, NodeSeen>,
+    graph: &StepGraph,
+    cluster: &C,
+) -> Result<Vec<Finding>, Failure> {
+    let progress = progress(plan, facts, graph);
+    if graph.stage() == Stage::Fresh || progress == Progress::Done {
+        return Ok(Vec::new());
+    }
+    let concerns = cluster.concerns().await.unwrap_or_default();
+    passed(findings(plan, progress, nodes, &drained(graph), &concerns), "the cluster is not ready for another version")
+}
+
 /// The steps on hosts, with what differs on each.
 fn host_steps(
     inputs: &Inputs<'_>,
@@ -410,11 +433,20 @@ fn host_steps(
             if rule.phase == Phase::KubeletUpgrade {
                 gates.splice(0..0, turns.gates(host, seen));
             }
+            let changes = changes.remove(&rule.phase).unwrap_or_default();
+            let mut fallback = Vec::new();
+            if inputs.standing.stage == Stage::Living && join.is_none() {
+                let version = format!(":{}", inputs.plan.kubernetes.version);
+                let (back, more) = upgrade::fallback::of(rule.phase, host, seen, &version, &changes);
+                gates.extend(more.into_iter().filter(|gate| !gates.contains(gate)).collect::<Vec<_>>());
+                fallback = back;
+            }
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
                 before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing),
-                changes: changes.remove(&rule.phase).unwrap_or_default(),
+                changes,
                 gates,
+                fallback,
             });
         }
     }
@@ -459,6 +491,7 @@ async fn cluster_steps<C: Cluster>(
             before: Vec::new(),
             changes: changes.remove(&rule.phase).unwrap_or_default(),
             gates: desired::gates(rule.phase, inputs.plan, None, inputs.standing.stage, inputs.local),
+            fallback: Vec::new(),
         })
         .collect())
 }

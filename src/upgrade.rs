@@ -5,6 +5,10 @@
 //! at a time, never back, and API servers that are at most one minor apart. A cluster that an
 //! interrupted upgrade left between two versions may only go on to the newer one.
 
+pub mod concerns;
+pub mod fallback;
+pub mod findings;
+pub mod order;
 pub mod turns;
 
 use std::collections::BTreeMap;

@@ -147,6 +147,7 @@ const PURE: &[&str] = &[
     "standing/",
     "eviction.rs",
     "upgrade.rs",
+    "upgrade/",
     "teardown.rs",
     "release.rs",
     "release/",

@@ -39,7 +39,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Reads and checks a plan file; every problem is shown.
 pub(super) fn load_plan(file: &PlanFile, output: Output) -> Result<Loaded, Failure> {
-    match load::load(&file.plan) {
+    shown(load::load(&file.plan), output)
+}
+
+/// A checked plan, or every problem shown.
+pub(super) fn shown(loaded: Result<Loaded, LoadError>, output: Output) -> Result<Loaded, Failure> {
+    match loaded {
         Ok(loaded) => {
             if output == Output::Text && !loaded.warnings.is_empty() {
                 eprint!("{}", report::render(&loaded.warnings, &loaded.text, &loaded.file.to_string_lossy(), colour()));

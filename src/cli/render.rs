@@ -136,6 +136,7 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
                 before: Vec::new(),
                 changes: host_changes(artifacts, &system, &state, &mut changed),
                 gates: desired::gates(rule.phase, plan, Some(host), Stage::Fresh, &local),
+                fallback: Vec::new(),
             });
         }
     }
@@ -147,6 +148,7 @@ pub(super) fn bootstrap_graph(plan: &Plan) -> Result<StepGraph, Failure> {
             before: Vec::new(),
             changes: artifacts.into_iter().map(|artifact| Change { artifact, reason: Reason::Missing, before: None }).collect(),
             gates: desired::gates(rule.phase, plan, None, Stage::Fresh, &local),
+            fallback: Vec::new(),
         });
     }
     StepGraph::build(plan, Stage::Fresh, steps, &plan.limits).map_err(|error| Failure::from_error(Kind::Bug, &error))

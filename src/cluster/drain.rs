@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::ClusterError;
 use super::live::{FIELD_MANAGER, ask_with, failed};
+use crate::artifact::maintenance::CORDONED_ANNOTATION;
 use crate::eviction::{Consent, Judgement, PodName, judge};
 use crate::names::{HostName, KubernetesVersion};
 
@@ -26,7 +27,9 @@ pub async fn cordon(client: &kube::Client, node: &HostName, cordoned: bool) -> R
     let id = format!("Node/{node}");
     let value = if cordoned { json!(true) } else { json!(null) };
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({ "spec": { "unschedulable": value } }));
+    // Whoever asks for this decides: what an upgrade did before is forgotten with its mark.
+    let unmarked = json!({ CORDONED_ANNOTATION: null });
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": unmarked }, "spec": { "unschedulable": value } }));
     api.patch(node.as_str(), &parameters, &patch).await.map_err(|error| failed("mark", &id, &error))?;
     Ok(())
 }

@@ -25,8 +25,10 @@ use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
+use crate::upgrade::concerns::Concerns;
 use crate::upgrade::turns::NodeSeen;
 
+mod concerns;
 mod health;
 mod membership;
 mod upkeep;
@@ -337,6 +339,10 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
 
     async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
         maintenance::look(&self.client().await?, &self.plan).await
+    }
+
+    async fn concerns(&self) -> Result<Concerns, ClusterError> {
+        self.look_ahead().await
     }
 
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
 
-use super::{Execution, Progress};
+use super::{Execution, Progress, fallback};
 use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
@@ -21,7 +21,7 @@ use crate::transport::{ApplyError, Transport, TransportError, Work};
 
 /// How much later than the host itself the engine gives up on a step or gate. The host's own
 /// limit tells more, so it comes first.
-const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// How long a step waits for what must hold before it: long enough for an election in etcd or an
 /// API server that has just been restarted, too short to look like work.
@@ -65,7 +65,10 @@ where
     }
     if !step.gates.is_empty() {
         progress(waiting(&step.gates));
-        try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await?;
+        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await;
+        if let Err(failure) = opened {
+            return Err(fallback::put_back(step, execution, failure).await);
+        }
     }
     Ok(step.changes.len())
 }
@@ -157,7 +160,7 @@ where
     }
 }
 
-async fn wait<T, C: Cluster>(
+pub(super) async fn wait<T, C: Cluster>(
     step: &Step,
     gate: &Gate,
     execution: &Execution<'_, T, C>,

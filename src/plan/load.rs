@@ -95,7 +95,14 @@ impl fmt::Display for Invalid {
 /// # Errors
 /// The file cannot be read, or something is wrong with it or with files it names.
 pub fn load(file: &Path) -> Result<Loaded, LoadError> {
-    let text = read(file)?;
+    load_text(file, read(file)?)
+}
+
+/// Checks a text as if it stood in that plan file.
+///
+/// # Errors
+/// Something is wrong with it or with files it names.
+pub fn load_text(file: &Path, text: String) -> Result<Loaded, LoadError> {
     let invalid = |text: String, problems| LoadError::Invalid(Invalid { file: file.to_owned(), text, problems });
     let (mut plan, mut warnings) = match parse(&text) {
         Ok(parsed) => parsed,
@@ -118,7 +125,11 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     Err(invalid(text, warnings))
 }
 
-fn read(file: &Path) -> Result<String, LoadError> {
+/// Reads a plan file without checking it.
+///
+/// # Errors
+/// The file cannot be read, is too big, or is not text.
+pub fn read(file: &Path) -> Result<String, LoadError> {
     let failed = |source| LoadError::Read { file: file.to_owned(), source };
     let bytes = fs::metadata(file).map_err(failed)?.len();
     if bytes > MOST_BYTES {

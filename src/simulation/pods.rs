@@ -101,7 +101,8 @@ impl World {
             // The old one ends first.
             self.host_mut(name).pods.remove(&pod);
             let command = self.command_of(name, &pod, manifest);
-            let problem = self.begin(name, &pod, &command).err();
+            let broken = self.broken.as_ref().is_some_and(|image| self.image_of(name, &pod).as_ref() == Some(image));
+            let problem = if broken { Some("exec format error".to_owned()) } else { self.begin(name, &pod, &command).err() };
             let delay = self.pace(name, Duration::from_secs(needs(&pod).seconds));
             let read = self.read_at_start(name, &pod);
             self.host_mut(name).pods.insert(pod, Pod { manifest, ready_at: now + delay, problem, read, command });
@@ -120,6 +121,10 @@ impl World {
         let signed = needs.signed.iter().flat_map(|(leaf, authority)| [*leaf, *authority]);
         let paths = signed.chain(needs.files.iter().copied()).map(|file| RemotePath::fixed(&format!("/etc/kubernetes/{file}")));
         paths.filter_map(|path| Some((path.clone(), self.hosts[name].digest(&path)?))).collect()
+    }
+
+    fn image_of(&self, name: &HostName, pod: &str) -> Option<String> {
+        self.hosts[name].runs(pod).map(|version| format!("{pod}:{version}"))
     }
 
     /// The command line in a manifest, which is read once.

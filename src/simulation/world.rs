@@ -30,6 +30,8 @@ pub struct World {
     pub clusters: BTreeMap<Digest, EtcdCluster>,
     /// An etcd that somebody else runs.
     pub external: EtcdCluster,
+    /// An image that does not start, as `kube-apiserver:v1.34.2`.
+    pub broken: Option<String>,
     /// Rules that were broken.
     pub violations: Vec<String>,
     /// Faults to come.
@@ -73,6 +75,7 @@ impl World {
             hosts,
             clusters: BTreeMap::new(),
             external: EtcdCluster { formed: true, ..EtcdCluster::default() },
+            broken: None,
             violations: Vec::new(),
             faults: Vec::new(),
             expects_loss: false,

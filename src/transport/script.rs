@@ -74,7 +74,7 @@ const PODS: &str = include_str!("script/pods.sh");
 /// The static pod that runs by another manifest until this change.
 fn replaced_pod(change: &Change) -> Option<&str> {
     let (Artifact::File { path, .. } | Artifact::Absent { path }) = &change.artifact else { return None };
-    let replaced = matches!(change.reason, Reason::Content { .. } | Reason::Paused | Reason::Unwanted) && *path.parent().as_str() == *MANIFESTS;
+    let replaced = matches!(change.reason, Reason::Content { .. } | Reason::Paused | Reason::PutBack | Reason::Unwanted) && *path.parent().as_str() == *MANIFESTS;
     path.file_name().strip_suffix(".yaml").filter(|_| replaced)
 }
 

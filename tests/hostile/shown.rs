@@ -71,7 +71,7 @@ fn difference() -> Difference {
         Change { artifact: artifact.clone(), reason: Reason::Missing, before: Some(format!("{EVIL}\nwanted\n")) },
         Change { artifact: Artifact::Pulled { name: EVIL.into() }, reason: Reason::Missing, before: None },
     ];
-    let steps = vec![Step { id: step(), before: Vec::new(), changes, gates: Vec::new() }];
+    let steps = vec![Step { id: step(), before: Vec::new(), changes, gates: Vec::new(), fallback: Vec::new() }];
     Difference::of(&StepGraph::build(&PLAN, Stage::Fresh, steps, &PLAN.limits).unwrap())
 }
 

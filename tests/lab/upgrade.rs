@@ -148,7 +148,7 @@ fn a_control_plane_and_a_worker_go_to_another_release() {
 
 #[test]
 #[ignore = "takes minutes; `cargo xtask torture` runs it"]
-fn torture_no_request_fails_while_a_highly_available_cluster_goes_to_another_release() {
+fn no_request_fails_while_a_highly_available_cluster_goes_to_another_release() {
     const ALL: [&str; 5] = ["up-40", "up-41", "up-42", "up-43", "up-44"];
     let mut machines = Machines::boot(&ALL);
     machines.make(NEXT);

@@ -7,7 +7,7 @@ use slipway::plan::Plan;
 use slipway::simulation::Simulation;
 
 use crate::crashes::{Operation, living, survives};
-use crate::plans::{plan, planned, settled, simulated, succeeded, text};
+use crate::plans::{applied, plan, planned, settled, simulated, succeeded, text};
 
 const OLD: &str = "v1.33.4";
 const NEW: &str = "v1.34.2";
@@ -133,5 +133,34 @@ fn an_upgrade_is_cut_off_anywhere() {
         let start = ready_to_go(3, 2, "").await;
         let end = survives("upgrade", &start, &Operation::Apply(of_version(NEW, 3, 2, ""))).await;
         assert!(end.iter().all(|(_, text)| !text.contains("cordoned-for")), "a Node stays cordoned");
+    });
+}
+
+#[test]
+fn a_version_that_does_not_come_up_is_put_back_and_the_next_run_goes_on() {
+    simulated(async {
+        for (image, failed, gone) in [
+            ("kube-apiserver", "control-plane on cp-1", 0),
+            ("kube-controller-manager", "controllers on cp-1", 3),
+        ] {
+            let simulation = ready_to_go(3, 1, "").await;
+            let plan = of_version(NEW, 3, 1, "");
+            simulation.world().broken = Some(format!("{image}:{NEW}"));
+            let report = applied(&simulation, &plan).await.expect("nobody kills it");
+            let failures: Vec<String> = report.failures().map(ToString::to_string).collect();
+            assert_eq!(failures.len(), 1, "{failures:#?}");
+            assert!(failures[0].contains(failed) && failures[0].contains("was put back and is healthy"), "{failures:#?}");
+            {
+                let world = simulation.world();
+                let of = |pod: &str, version: &str| world.hosts.values().filter(|host| host.runs(pod) == version.parse().ok()).count();
+                assert_eq!((of("kube-apiserver", NEW), of(image, OLD)), (gone, 3), "{image}");
+                assert_eq!(world.violations, Vec::<String>::new());
+                assert!(world.hosts.values().all(|host| host.kubelet_running == OLD && host.pods.values().all(|pod| pod.problem.is_none())));
+            }
+            simulation.world().broken = None;
+            simulation.world().unlock_all();
+            succeeded(&simulation, &plan).await;
+            settled(&simulation, &plan, image).await;
+        }
     });
 }

@@ -121,11 +121,11 @@ pub fn run(command: Command) -> Result<ExitCode> {
 }
 
 /// Whether a host is of the tests: those numbered from 30 to 39 or 60 to 69, and
-/// `reset-N`. A developer's own
+/// `reset-N` and `up-N`. A developer's own
 /// are others.
 pub fn is_of_tests(name: &str) -> bool {
     let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
-    number.is_some_and(|number| matches!(number, 30..40 | 60..70)) || name.starts_with("reset-")
+    number.is_some_and(|number| matches!(number, 30..40 | 60..70)) || name.starts_with("reset-") || name.starts_with("up-")
 }
 
 /// Whether this program may run a lab.

@@ -12,6 +12,7 @@ use super::super::suggestion::nearest;
 use super::syntax::is_image;
 use crate::names::{Span, is_dns_label};
 use crate::preflight::CHECK_NAMES;
+use crate::upgrade;
 
 /// The types of a hostPath volume (Kubernetes API, core/v1).
 const HOST_PATH_TYPES: [&str; 7] =
@@ -191,12 +192,13 @@ fn limits(plan: &Plan, problems: &mut Problems) {
         }
     }
     // A set has no order of the file, so the list is what is marked.
-    for name in plan.preflight.ignore.iter().filter(|name| !CHECK_NAMES.contains(&name.as_str())) {
+    let known: Vec<&str> = CHECK_NAMES.iter().chain(upgrade::findings::CHECK_NAMES).copied().collect();
+    for name in plan.preflight.ignore.iter().filter(|name| !known.contains(&name.as_str())) {
         let path = field("preflight").key("ignore");
         let problem = problems.error("check-name", path, format!("there is no check `{name}`"));
-        problem.hint(match nearest(name, CHECK_NAMES.iter().copied()) {
+        problem.hint(match nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("one of: {}", CHECK_NAMES.join(", ")),
+            None => format!("one of: {}", known.join(", ")),
         });
     }
 }
