@@ -13,6 +13,7 @@ pub mod found;
 pub mod inspect;
 pub mod issue;
 pub mod kubeconfig;
+pub mod naming;
 pub mod problem;
 pub mod refresh;
 pub mod rotation;

@@ -56,12 +56,8 @@ pub(super) struct Arguments {
     /// Only on this host (may be repeated); other hosts are neither changed nor need to answer
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<HostName>,
-    /// Go on only if the change set has this digest
-    #[arg(long, value_name = "DIGEST")]
-    expect: Option<Digest>,
-    /// Do not ask before the cluster is changed
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// How events and results are written
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -97,7 +93,7 @@ async fn work(arguments: &Arguments, loaded: Loaded, requested: &Requested, tran
     }
     planned.graph = planned.graph.select(&hosts, &PHASES.into()).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
     let difference = Difference::of(&planned.graph);
-    confirm(&Consent { yes: arguments.yes, expect: arguments.expect }, &planned, &difference)?;
+    confirm(&arguments.consent, &planned, &difference)?;
     let running = Running {
         command: "certs renew",
         plan: &planned.plan,
