@@ -10,6 +10,7 @@ pub mod authorities;
 pub mod csr;
 pub mod decide;
 pub mod found;
+pub mod import;
 pub mod inspect;
 pub mod issue;
 pub mod kubeconfig;

@@ -272,6 +272,24 @@ impl Signer {
     }
 }
 
+/// The file of a request for that leaf, signed by its key.
+///
+/// # Errors
+/// A value of it cannot be encoded.
+pub fn request(leaf: &Leaf, key: &Key) -> Result<String, IssueError> {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    parameters.extended_key_usages = leaf.usages.iter().copied().map(purpose).collect();
+    parameters.subject_alt_names = leaf.names.iter().map(alternative_name).collect::<Result<_, _>>()?;
+    let der = inspect::private_key_der(&key.private).map_err(|error| IssueError::Encode(error.to_string()))?;
+    let pair = KeyPair::try_from(der.expose()).map_err(encode)?;
+    let unnamed = parameters.serialize_request(&pair).map_err(encode)?;
+    let sign = |content: &[u8]| pair.sign(content).map_err(|_| der::ErrorKind::Failed.into());
+    let named = naming::named_request(unnamed.der(), &leaf.subject, sign).map_err(encode)?;
+    Ok(inspect::pem_block("CERTIFICATE REQUEST", &named))
+}
+
 /// The file of a new CA's self-signed certificate.
 ///
 /// # Errors

@@ -12,13 +12,13 @@ use super::write;
 use crate::artifact::Secret;
 use crate::failure::{Failure, Kind};
 use crate::names::{Digest, Span};
-use crate::plan::{KeyAlgorithm, Plan};
+use crate::plan::{AuthorityKeys, KeyAlgorithm, KeyStore, Plan};
 use crate::report::journal::{self, Issuance, Journal};
 use crate::transport::Transport;
 use crate::trust::inspect::{self, Certificate};
 use crate::trust::issue::{self, IssueError, Signer, Validity};
 use crate::trust::specification::{Authority, ClusterPair, Subject};
-use crate::yaml;
+use crate::{key_store, local_files, yaml};
 
 /// The group whose members no rule of the cluster can refuse anything.
 const MASTERS: &str = "system:masters";
@@ -110,6 +110,13 @@ fn check_life(life: Span, plan: &Plan) -> Result<(), Failure> {
 /// The cluster's CA, from the first control plane that has both halves.
 async fn fetch_authority<T: Transport>(plan: &Plan, transport: &T) -> Result<(Certificate, Secret), Failure> {
     let pair = ClusterPair::Authority(Authority::Kubernetes);
+    match &plan.pki.authority {
+        AuthorityKeys::Hosts => {}
+        AuthorityKeys::External { .. } => {
+            return Err(Failure::new(Kind::Refused, "the cluster's CA is kept by somebody else (`pki.authority`), who alone can sign credentials"));
+        }
+        AuthorityKeys::Operator(store) => return from_store(plan, store),
+    }
     let paths = [pair.public_path(), pair.key_path()];
     let mut reasons = Vec::new();
     for host in plan.control_planes() {
@@ -126,6 +133,16 @@ async fn fetch_authority<T: Transport>(plan: &Plan, transport: &T) -> Result<(Ce
         }
     }
     Err(Failure::new(Kind::Cluster, reasons.join("\nerror: ")).hint("credentials are signed by the cluster's CA, so its key is needed"))
+}
+
+/// The cluster's CA, where the operator keeps it.
+pub(in crate::cli) fn from_store(plan: &Plan, store: &KeyStore) -> Result<(Certificate, Secret), Failure> {
+    let authorities = local_files::authorities(plan).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
+    let text = authorities.get(&Authority::Kubernetes).map(String::as_bytes).unwrap_or_default();
+    let certificate = inspect::certificate(text).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
+    let mut keys = key_store::open(store, &[Authority::Kubernetes]).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
+    let key = keys.remove(&Authority::Kubernetes).ok_or_else(|| Failure::new(Kind::LocalFile, "the key store has no key of the cluster's CA"))?;
+    Ok((certificate, key))
 }
 
 fn sign(ca: &Certificate, key: &Secret, subject: &Subject, life: Span, now: Timestamp) -> Result<(Certificate, String, Secret), IssueError> {
