@@ -16,6 +16,7 @@ use crate::patch::PatchError;
 use crate::phase::{Phase, RULES, Stage};
 use crate::plan::{Cni, Host, Plan};
 use crate::release::Release;
+use crate::trust::specification::Authority;
 use crate::trust::refresh::{ExternalEtcdFiles, HostMaterial, Material};
 
 pub mod certificates;
@@ -182,6 +183,8 @@ pub struct LocalFiles {
     pub manifests: Vec<Value>,
     /// Files of an external etcd: CA, client certificate and key.
     pub external_etcd: Option<ExternalEtcdFiles>,
+    /// Certificates of the CAs whose keys are not on hosts, PEM.
+    pub authorities: BTreeMap<Authority, String>,
 }
 
 /// What an image archive holds.

@@ -18,6 +18,7 @@ pub mod facts;
 pub mod failure;
 pub mod graph;
 pub mod joining;
+pub mod key_store;
 pub mod kubernetes;
 pub mod local_files;
 pub mod names;

@@ -13,9 +13,12 @@ use serde_json::Value;
 use crate::artifact::Secret;
 use crate::desired::programs::upload_file;
 use crate::desired::{ArchiveContent, LocalFiles};
+use crate::key_store;
+use crate::trust::inspect;
 use crate::trust::refresh::ExternalEtcdFiles;
+use crate::trust::specification::Authority;
 use crate::names::Digest;
-use crate::plan::{Cni, ManifestSource, Plan, Source};
+use crate::plan::{AuthorityKeys, Cni, ManifestSource, Plan, Source};
 use crate::yaml;
 
 /// Why a file of the operator's machine is of no use.
@@ -29,6 +32,17 @@ pub enum LocalFileError {
         /// What the system said.
         #[source]
         source: io::Error,
+    },
+    /// There are no CAs yet.
+    #[error("the key store has no {}; `slipway certs create-ca` makes it", .0.display())]
+    NoStore(PathBuf),
+    /// It is not the certificate of a CA.
+    #[error("{} is not the certificate of a CA: {reason}", path.display())]
+    Authority {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// It is not an image archive.
     #[error("{} is not an image archive: {reason}", path.display())]
@@ -93,7 +107,39 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
             key: Secret::new(text(&external.key_file)?.into_bytes()),
         });
     }
+    files.authorities = authorities(plan)?;
     Ok(files)
+}
+
+/// The certificates of CAs whose keys are not on hosts.
+///
+/// # Errors
+/// One cannot be read or is none.
+pub fn authorities(plan: &Plan) -> Result<BTreeMap<Authority, String>, LocalFileError> {
+    let paths: Vec<(Authority, PathBuf)> = match &plan.pki.authority {
+        AuthorityKeys::Hosts => Vec::new(),
+        AuthorityKeys::Operator(store) => {
+            let all = Authority::ALL.into_iter().filter(|authority| plan.etcd.external.is_none() || *authority != Authority::Etcd);
+            all.map(|authority| (authority, key_store::certificate_file(store, authority))).collect()
+        }
+        AuthorityKeys::External { cluster, front_proxy, etcd } => {
+            let etcd = etcd.as_ref().map(|path| (Authority::Etcd, path.clone()));
+            [(Authority::Kubernetes, cluster.clone()), (Authority::FrontProxy, front_proxy.clone())].into_iter().chain(etcd).collect()
+        }
+    };
+    let read = |(authority, path): (Authority, PathBuf)| {
+        let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound if plan.pki.authority.store().is_some() => LocalFileError::NoStore(path.clone()),
+            _ => LocalFileError::Read { path: path.clone(), source },
+        })?;
+        let wrong = |reason: String| LocalFileError::Authority { path: path.clone(), reason };
+        let certificates = inspect::certificates(text.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+        if let Some(other) = certificates.iter().find(|certificate| !certificate.is_authority) {
+            return Err(wrong(format!("`{}` may not sign certificates", other.subject)));
+        }
+        Ok((authority, text))
+    };
+    paths.into_iter().map(read).collect()
 }
 
 /// What stands for everything the plan names where nothing is read: each file counts as one whose

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{ClusterName, Digest, HostName, KubernetesVersion, RemotePath, Span};
 
 pub mod arguments;
+pub mod authority;
 mod defaults;
 pub mod field;
 pub mod hosts;
@@ -31,6 +32,7 @@ pub mod upgrade;
 pub mod validate;
 
 pub use arguments::ArgumentValues;
+pub use authority::{AuthorityKeys, KeyStore};
 pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
 pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
 
@@ -330,6 +332,9 @@ pub struct ExternalEtcd {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pki {
+    /// Who keeps the keys of the cluster's CAs.
+    #[serde(default, skip_serializing_if = "AuthorityKeys::are_on_hosts")]
+    pub authority: AuthorityKeys,
     /// The kind of every new key.
     #[serde(default)]
     pub algorithm: KeyAlgorithm,

@@ -28,13 +28,14 @@ use crate::report::visible::visible;
 use crate::release::Release;
 use crate::standing;
 use crate::transport::{Transport, TransportError};
-use crate::trust::authorities;
+use crate::trust::authorities::{self, KeySource};
 use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
 use crate::trust::rotation::Aims;
+use crate::trust::specification::ClusterPair;
 use crate::upgrade::findings::{Progress, drained, findings, progress};
 use crate::upgrade::turns::{NodeSeen, Turns};
-use crate::{bootstrap_token, joining, local_files, pause, request, upgrade};
+use crate::{bootstrap_token, joining, key_store, local_files, pause, request, upgrade};
 
 /// Everything that is known and decided before the first change.
 pub struct Planned<C> {
@@ -312,16 +313,24 @@ async fn material<T: Transport>(
     let Options { renew: requested, now, .. } = *options;
     let version = plan.kubernetes.version;
     let problems = |problems: Vec<crate::trust::problem::TrustProblem>| refused(&problems, |_| String::new());
-    let survey = authorities::survey_towards(plan, facts, standing.stage, &options.rotation).map_err(problems)?;
-    let mut keys = BTreeMap::new();
+    let survey = authorities::survey_towards(plan, facts, standing.stage, &options.rotation, &local.authorities).map_err(problems)?;
+    let (mut keys, mut stored) = (BTreeMap::new(), Vec::new());
     for wanted in authorities::needed_keys(plan, version, facts, &survey, requested, now).map_err(problems)? {
+        let KeySource::Host(host) = &wanted.from else {
+            stored.extend(wanted.pair.authority());
+            continue;
+        };
         let mut found = transport
-            .fetch(&wanted.host, std::slice::from_ref(&wanted.path))
+            .fetch(host, std::slice::from_ref(&wanted.path))
             .await
             .map_err(|error| Failure::from_error(Kind::Unreachable, &error))?;
         if let Some(key) = found.remove(&wanted.path) {
             keys.insert(wanted.pair, key);
         }
+    }
+    if let Some(store) = plan.pki.authority.store().filter(|_| !stored.is_empty()) {
+        let opened = key_store::open(store, &stored).map_err(|error| Failure::from_error(Kind::LocalFile, &error).hint("nothing was changed"))?;
+        keys.extend(opened.into_iter().map(|(authority, key)| (ClusterPair::Authority(authority), key)));
     }
     let external_etcd = local.external_etcd.as_ref();
     plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, requested, now }).map_err(problems)

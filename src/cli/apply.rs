@@ -25,12 +25,8 @@ pub(super) struct Arguments {
     file: PlanFile,
     #[command(flatten)]
     selection: Selection,
-    /// Go on only if the change set has this digest (as `diff` printed it)
-    #[arg(long, value_name = "DIGEST")]
-    expect: Option<Digest>,
-    /// Do not ask before a living cluster is changed
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// How events and results are written
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -55,7 +51,7 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
         eprint!("{}", planned.warnings());
     }
     let difference = Difference::of(&planned.graph);
-    confirm(&Consent { yes: arguments.yes, expect: arguments.expect }, &planned, &difference)?;
+    confirm(&arguments.consent, &planned, &difference)?;
     let running = Running {
         command: "apply",
         plan: &planned.plan,
@@ -69,12 +65,15 @@ async fn work(arguments: &Arguments, loaded: crate::plan::load::Loaded, transpor
     finish(arguments, &planned, &report)
 }
 
-/// What the user said ahead.
+/// What the user says ahead, for every command whose whole change set is known before it begins.
+#[derive(Debug, clap::Args)]
 pub(super) struct Consent {
-    /// Do not ask.
-    pub yes: bool,
-    /// Go on only with this change set.
+    /// Go on only if the change set has this digest (as it was shown)
+    #[arg(long, value_name = "DIGEST")]
     pub expect: Option<Digest>,
+    /// Do not ask before a living cluster is changed
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// A living cluster is only changed after a yes: on the terminal, or given ahead by `--yes` or `--expect`.

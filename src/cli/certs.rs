@@ -12,6 +12,9 @@ use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 
 mod approve;
+mod create_ca;
+mod csr;
+mod import;
 mod list;
 mod renew;
 mod sign;
@@ -30,6 +33,12 @@ enum Command {
     List(list::Arguments),
     /// Make certificates anew, host by host, and see that the new ones are served
     Renew(renew::Arguments),
+    /// Make the CAs of a plan whose operator keeps their keys, into an encrypted store
+    CreateCa(create_ca::Arguments),
+    /// Write requests for certificates that somebody else's CA signs
+    Csr(csr::Arguments),
+    /// Bring in what was signed for these requests: a new cluster, or a renewal
+    Import(import::Arguments),
     /// Sign requests with a CA in a local directory, keeping what they ask for
     Sign(sign::Arguments),
     /// Approve the serving certificates of kubelets whose requests are what the plan says
@@ -43,6 +52,9 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::RotateCa(arguments) => rotate_ca::run(arguments).await,
         Command::List(arguments) => list::run(arguments).await,
         Command::Renew(arguments) => renew::run(arguments).await,
+        Command::CreateCa(arguments) => create_ca::run(arguments),
+        Command::Csr(arguments) => csr::run(arguments),
+        Command::Import(arguments) => import::run(arguments).await,
         Command::Sign(arguments) => sign::run(arguments),
         Command::Approve(arguments) => approve::run(arguments).await,
     }

@@ -18,7 +18,7 @@ use crate::trust::inspect;
 use crate::trust::kubeconfig::{self, Credentials};
 use crate::yaml;
 
-mod user;
+pub(super) mod user;
 
 /// What can be asked of `kubeconfig`.
 #[derive(Debug, clap::Args)]

@@ -39,7 +39,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
-    let plan = Arc::new(with_workers(&loaded.plan, arguments.hosts));
+    let mut plan = with_workers(&loaded.plan, arguments.hosts);
+    // A rehearsal reads nothing of this machine, so its CAs are made up and kept by its hosts.
+    plan.pki.authority = crate::plan::AuthorityKeys::Hosts;
+    let plan = Arc::new(plan);
     if matches!(plan.network.cni, Cni::Bridge { .. }) && plan.hosts.len() > MOST_BRIDGED {
         return Err(Failure::new(Kind::Plan, format!("{} hosts are too many for the built-in bridge network", plan.hosts.len()))
             .hint("choose `network: { cni: { flannel: {} } }`: with `bridge` each host needs a route to every other"));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 
-use super::{CgroupDriver, Cni, CoreDns, Document, Etcd, KeyAlgorithm, KubeProxy, Limits, Network, Pki, Runtime};
+use super::{AuthorityKeys, CgroupDriver, Cni, CoreDns, Document, Etcd, KeyAlgorithm, KubeProxy, Limits, Network, Pki, Runtime};
 use crate::names::{ClusterName, RemotePath, Span};
 
 pub(super) fn yes() -> bool {
@@ -121,6 +121,7 @@ impl Default for Etcd {
 impl Default for Pki {
     fn default() -> Self {
         Self {
+            authority: AuthorityKeys::default(),
             algorithm: KeyAlgorithm::default(),
             validity: validity(),
             ca_validity: ca_validity(),

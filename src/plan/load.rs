@@ -116,6 +116,7 @@ pub fn load_text(file: &Path, text: String) -> Result<Loaded, LoadError> {
         *local = local_files::resolve(local, &directory, home.as_deref());
         local_files::check_presence(local, path, &mut problems);
     });
+    local_files::for_each_of_key_store(&mut plan, |local| *local = local_files::resolve(local, &directory, home.as_deref()));
     if problems.0.is_empty() {
         return Ok(Loaded { plan, directory, file: file.to_owned(), text, warnings });
     }

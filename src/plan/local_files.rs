@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::field::{FieldPath, field};
 use super::problem::Problems;
-use super::{Cni, ManifestSource, Plan, Program, Source};
+use super::{AuthorityKeys, Cni, ManifestSource, Plan, Program, Source};
 
 /// What stands for the architecture in the name of a file.
 const ARCHITECTURE: &str = "{arch}";
@@ -16,6 +16,14 @@ pub fn for_each(plan: &mut Plan, mut visit: impl FnMut(FieldPath, &mut PathBuf))
         visit(path.key("caFile"), &mut external.ca_file);
         visit(path.key("certificateFile"), &mut external.certificate_file);
         visit(path.key("keyFile"), &mut external.key_file);
+    }
+    if let AuthorityKeys::External { cluster, front_proxy, etcd } = &mut plan.pki.authority {
+        let path = field("pki").key("authority").key("external");
+        visit(path.key("cluster"), cluster);
+        visit(path.key("frontProxy"), front_proxy);
+        if let Some(etcd) = etcd {
+            visit(path.key("etcd"), etcd);
+        }
     }
     if let Cni::Manifest { sources } = &mut plan.network.cni {
         let path = field("network").key("cni").key("manifest").key("sources");
@@ -48,6 +56,14 @@ pub fn for_each(plan: &mut Plan, mut visit: impl FnMut(FieldPath, &mut PathBuf))
             visit(field("hosts").index(index).key("ssh").key("identityFile"), file);
         }
     }
+}
+
+/// Calls `visit` with the paths of the key store, of which none needs to be there yet or always: the
+/// directory is made by a command, and an identity is only needed to sign.
+pub fn for_each_of_key_store(plan: &mut Plan, mut visit: impl FnMut(&mut PathBuf)) {
+    let AuthorityKeys::Operator(store) = &mut plan.pki.authority else { return };
+    visit(&mut store.directory);
+    [&mut store.identity_file, &mut store.passphrase_file].into_iter().flatten().for_each(visit);
 }
 
 /// How a program is called in `binaries`.

@@ -128,7 +128,7 @@ fn known(seen: Seen<'_>, authority: Authority) -> Option<Known> {
     let keepers = || pair.keepers(seen.plan).filter_map(|host| seen.facts.get(&host.name));
     let certificates =
         keepers().find_map(|facts| inspect::certificates(facts.state.content(&pair.public_path())?).ok())?;
-    let has_key = keepers().any(|facts| facts.state.files.contains_key(&pair.key_path()));
+    let has_key = seen.plan.pki.authority.store().is_some() || keepers().any(|facts| facts.state.files.contains_key(&pair.key_path()));
     Some(Known { certificates, has_key })
 }
 
@@ -156,7 +156,7 @@ impl OfHost<'_> {
         let mut entry = self.entry(leaf.name, Some(path), certificate.as_ref());
         entry.due = match decision {
             Decision::Keep(_) => None,
-            Decision::Rewrite(_, reason) | Decision::Issue(reason) => Some(reason.to_string()),
+            Decision::Rewrite(_, reason) | Decision::Bring(_, reason) | Decision::Issue(reason) => Some(reason.to_string()),
         };
         entry.externally_managed = !known.is_some_and(|known| known.has_key);
         let port = match leaf.name {

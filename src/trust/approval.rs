@@ -1,12 +1,13 @@
-//! May a kubelet have the serving certificate it asks for? Kubernetes leaves that to people, because
-//! only they know which names and addresses a node has. The plan knows. Pure.
+//! May a kubelet have the certificate it asks for? For serving Kubernetes leaves that to people, because
+//! only they know which names and addresses a node has. The plan knows. Client certificates come here
+//! where the cluster has no CA key to sign them with. Pure.
 //!
 //! Whoever holds one kubelet's client certificate could otherwise get a certificate for any address of
 //! the cluster's network, so a request is approved only if everything in it is that host's own.
 
 use std::collections::BTreeSet;
 
-use super::csr::{self, RequestError};
+use super::csr::{self, Request, RequestError};
 use super::specification::{SubjectName, Usage};
 use crate::names::HostName;
 use crate::plan::{Host, Plan};
@@ -14,6 +15,8 @@ use crate::plan::{Host, Plan};
 /// The signer of kubelets' serving certificates (Kubernetes, "Certificates and Certificate Signing
 /// Requests", Kubernetes signers).
 pub const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+/// The signer of kubelets' client certificates.
+pub const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 /// The group every kubelet is in.
 const NODES: &str = "system:nodes";
 /// Names of kubelets begin with this.
@@ -63,19 +66,7 @@ pub enum Refusal {
 /// # Errors
 /// The first reason found against it.
 pub fn judge(plan: &Plan, asked: &Asked<'_>) -> Result<HostName, Refusal> {
-    let name = asked.username.strip_prefix(NODE).filter(|_| asked.groups.iter().any(|group| group == NODES));
-    let name = name.ok_or_else(|| Refusal::NotAKubelet(asked.username.to_owned()))?;
-    let host = plan.nodes().find(|host| host.name.as_str() == name).ok_or_else(|| Refusal::NotInPlan(name.to_owned()))?;
-    let request = csr::read(asked.request)?;
-    if request.subject.common_name != asked.username || request.subject.organizations != BTreeSet::from([NODES.to_owned()]) {
-        return Err(Refusal::Subject(request.subject.to_string()));
-    }
-    if let Some(usage) = asked.usages.iter().find(|usage| !["digital signature", "key encipherment", "server auth"].contains(&usage.as_str())) {
-        return Err(Refusal::Usage(usage.clone()));
-    }
-    if !asked.usages.iter().any(|usage| usage == "server auth") {
-        return Err(Refusal::Usage("nothing that serves".into()));
-    }
+    let (host, request) = own_request(plan, asked, "server auth")?;
     if request.usages.contains(&Usage::Client) {
         return Err(Refusal::Usage(Usage::Client.to_string()));
     }
@@ -89,6 +80,39 @@ pub fn judge(plan: &Plan, asked: &Asked<'_>) -> Result<HostName, Refusal> {
         return Err(Refusal::Incomplete(address.to_string()));
     }
     Ok(host.name.clone())
+}
+
+/// Whether a request for `KUBELET_CLIENT` may be approved, and for which host: a kubelet renews its own.
+///
+/// # Errors
+/// The first reason found against it.
+pub fn judge_client(plan: &Plan, asked: &Asked<'_>) -> Result<HostName, Refusal> {
+    let (host, request) = own_request(plan, asked, "client auth")?;
+    if request.usages.contains(&Usage::Server) {
+        return Err(Refusal::Usage(Usage::Server.to_string()));
+    }
+    match request.names.first() {
+        Some(name) => Err(Refusal::Foreign(name.to_string())),
+        None => Ok(host.name.clone()),
+    }
+}
+
+/// The request of a kubelet of the plan in its own name, for that use and nothing else.
+fn own_request<'a>(plan: &'a Plan, asked: &Asked<'_>, purpose: &str) -> Result<(&'a Host, Request), Refusal> {
+    let name = asked.username.strip_prefix(NODE).filter(|_| asked.groups.iter().any(|group| group == NODES));
+    let name = name.ok_or_else(|| Refusal::NotAKubelet(asked.username.to_owned()))?;
+    let host = plan.nodes().find(|host| host.name.as_str() == name).ok_or_else(|| Refusal::NotInPlan(name.to_owned()))?;
+    let request = csr::read(asked.request)?;
+    if request.subject.common_name != asked.username || request.subject.organizations != BTreeSet::from([NODES.to_owned()]) {
+        return Err(Refusal::Subject(request.subject.to_string()));
+    }
+    if let Some(usage) = asked.usages.iter().find(|usage| !["digital signature", "key encipherment", purpose].contains(&usage.as_str())) {
+        return Err(Refusal::Usage(usage.clone()));
+    }
+    if !asked.usages.iter().any(|usage| usage == purpose) {
+        return Err(Refusal::Usage(format!("nothing with {purpose}")));
+    }
+    Ok((host, request))
 }
 
 fn own_names(host: &Host) -> Vec<SubjectName> {

@@ -17,8 +17,9 @@ use super::specification::{Authority, ClusterPair, kubeconfig_paths};
 use crate::facts::{Facts, FoundKind, State};
 use crate::names::{Digest, HostName, KubernetesVersion, RemotePath};
 use crate::phase::Stage;
-use crate::plan::Plan;
+use crate::plan::{AuthorityKeys, Plan};
 
+mod given;
 mod walking;
 
 /// What the hosts have of each CA and of the service-account pair.
@@ -46,8 +47,8 @@ pub struct FoundPair {
     pub text: String,
     /// The first certificate, which signs; `None` for the service-account key.
     pub certificate: Option<Certificate>,
-    /// A host to fetch the key from, if one has it.
-    pub key_host: Option<HostName>,
+    /// Where the key is, if anybody has it.
+    pub key_source: Option<KeySource>,
     /// Keepers that have not both files.
     pub incomplete: BTreeSet<HostName>,
     /// Where the key is on that host: beside the certificate, but for a pair in a walk.
@@ -56,14 +57,26 @@ pub struct FoundPair {
     pub walk: Option<Walk>,
 }
 
+/// Where a pair's key is read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A host that keeps it.
+    Host(HostName),
+    /// The operator's store.
+    Store,
+}
+
+/// Certificates of CAs whose keys are not on hosts, PEM: the plan's or the store's.
+pub type Given = BTreeMap<Authority, String>;
+
 /// A key file that must be fetched before material can be planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRequest {
     /// Which pair's.
     pub pair: ClusterPair,
     /// From where.
-    pub host: HostName,
-    /// Which file.
+    pub from: KeySource,
+    /// Which file, if it is on a host.
     pub path: RemotePath,
 }
 
@@ -112,10 +125,11 @@ pub fn survey(
     facts: &BTreeMap<HostName, Facts>,
     stage: Stage,
 ) -> Result<AuthoritySurvey, Vec<TrustProblem>> {
-    survey_towards(plan, facts, stage, &Aims::new())
+    survey_towards(plan, facts, stage, &Aims::new(), &Given::new())
 }
 
-/// As `survey`, while pairs are replaced: what shall be there is what their next state asks for.
+/// As `survey`, while pairs are replaced: what shall be there is what their next state asks for. A CA
+/// that is given is neither made nor replaced.
 ///
 /// # Errors
 /// Every reason found for not going on.
@@ -124,11 +138,16 @@ pub fn survey_towards(
     facts: &BTreeMap<HostName, Facts>,
     stage: Stage,
     aims: &Aims,
+    given: &Given,
 ) -> Result<AuthoritySurvey, Vec<TrustProblem>> {
     let mut problems = Vec::new();
     let mut pairs = BTreeMap::new();
     for pair in ClusterPair::of(plan) {
-        match walking::survey(plan, facts, stage, pair, aims.get(&pair).copied()) {
+        let of_pair = match pair.authority().and_then(|authority| given.get(&authority)) {
+            Some(text) => given::survey(plan, facts, pair, text).map(|found| vec![(pair, found)]),
+            None => walking::survey(plan, facts, stage, pair, aims.get(&pair).copied()),
+        };
+        match of_pair {
             Ok(found) => pairs.extend(found),
             Err(more) => problems.extend(more),
         }
@@ -190,7 +209,7 @@ fn survey_pair(
             ClusterPair::Authority(_) | ClusterPair::NextAuthority(_) => inspect::certificate(text.as_bytes()).ok(),
             ClusterPair::ServiceAccount | ClusterPair::NextServiceAccount => None,
         },
-        key_host: key_host.map(|(host, _)| (*host).clone()),
+        key_source: key_host.map(|(host, _)| KeySource::Host((*host).clone())),
         incomplete: seen
             .iter()
             .filter(|(_, files)| !(files.has_key && files.text.is_some()))
@@ -312,9 +331,12 @@ pub fn needed_keys(
         let Some(found) = survey.found(pair) else { continue };
         let mut needed_for = uses.remove(&pair).unwrap_or_default();
         needed_for.extend(found.incomplete.iter().map(|host| format!("the copy on {host}")));
-        match &found.key_host {
+        match &found.key_source {
             _ if needed_for.is_empty() => {}
-            Some(host) => requests.push(KeyRequest { pair, host: host.clone(), path: found.key_file.clone() }),
+            Some(from) => requests.push(KeyRequest { pair, from: from.clone(), path: found.key_file.clone() }),
+            None if matches!(plan.pki.authority, AuthorityKeys::External { .. }) && pair.authority().is_some() => {
+                problems.push(TrustProblem::SignedElsewhere { pair, needed_for });
+            }
             None => problems.push(TrustProblem::NoKey { pair, needed_for }),
         }
     }

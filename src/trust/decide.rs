@@ -26,6 +26,8 @@ pub enum Decision {
     Rewrite(FoundLeaf, Reason),
     /// A new key and certificate are made.
     Issue(Reason),
+    /// A certificate that somebody else signed is brought in with its key.
+    Bring(FoundLeaf, Reason),
 }
 
 /// A certificate and key that were found and are good.
@@ -125,23 +127,45 @@ fn listed(items: &[impl fmt::Display]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Leaves that are made anew although nothing is wrong with them, because somebody asked for it.
+/// Leaves that are made anew although nothing is wrong with them, because somebody asked for it, and
+/// those that somebody else signed and an operator brings in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Requested(BTreeSet<(HostName, &'static str)>);
+pub struct Requested {
+    anew: BTreeSet<(HostName, &'static str)>,
+    brought: BTreeMap<(HostName, &'static str), FoundLeaf>,
+}
 
 impl Requested {
     /// None.
-    pub const NONE: Self = Self(BTreeSet::new());
+    pub const NONE: Self = Self { anew: BTreeSet::new(), brought: BTreeMap::new() };
 
     /// These leaves.
     pub fn of<'a>(leaves: impl IntoIterator<Item = &'a Leaf>) -> Self {
-        Self(leaves.into_iter().map(|leaf| (leaf.host.clone(), leaf.name)).collect())
+        Self { anew: leaves.into_iter().map(|leaf| (leaf.host.clone(), leaf.name)).collect(), ..Self::NONE }
+    }
+
+    /// These leaves, judged and signed (see `import`).
+    pub fn brought(leaves: impl IntoIterator<Item = (Leaf, FoundLeaf)>) -> Self {
+        Self { brought: leaves.into_iter().map(|(leaf, found)| ((leaf.host, leaf.name), found)).collect(), ..Self::NONE }
     }
 
     /// Whether that leaf is one of them.
     #[must_use]
     pub fn includes(&self, leaf: &Leaf) -> bool {
-        self.0.contains(&(leaf.host.clone(), leaf.name))
+        self.anew.contains(&(leaf.host.clone(), leaf.name))
+    }
+
+    /// What is decided about a leaf, in view of what is asked for.
+    fn settle(&self, leaf: &Leaf, decision: Decision) -> Decision {
+        let brought = self.brought.get(&(leaf.host.clone(), leaf.name));
+        match (decision, brought) {
+            (Decision::Keep(found), Some(brought)) if found.certificate == brought.certificate => Decision::Keep(found),
+            (Decision::Rewrite(found, reason), Some(brought)) if found.certificate == brought.certificate => Decision::Rewrite(found, reason),
+            (Decision::Issue(reason), Some(brought)) => Decision::Bring(brought.clone(), reason),
+            (_, Some(brought)) => Decision::Bring(brought.clone(), Reason::Requested),
+            (Decision::Keep(_) | Decision::Rewrite(..), None) if self.includes(leaf) => Decision::Issue(Reason::Requested),
+            (decided, None) => decided,
+        }
     }
 }
 
@@ -165,10 +189,7 @@ pub fn decide_all(
             Some(walk) => while_replaced(&leaf, state, walk, decision),
             None => decision,
         };
-        let decision = match decision {
-            Decision::Keep(_) | Decision::Rewrite(..) if requested.includes(&leaf) => Decision::Issue(Reason::Requested),
-            decided => decided,
-        };
+        let decision = requested.settle(&leaf, decision);
         Some((leaf, decision))
     };
     specification::leaves(plan, version).into_iter().filter_map(decide).collect()
@@ -197,10 +218,7 @@ pub fn decide(
         Err(reason) => return Decision::Issue(reason),
     };
     // The kubelet renews its certificate by itself, at a moment of its own choice.
-    let renew_before = match leaf.storage {
-        Storage::KubeletClient { .. } => Span::seconds(0),
-        _ => renew_before,
-    };
+    let renew_before = if leaf.self_renewing { Span::seconds(0) } else { renew_before };
     let problem = unfit(leaf, &found, authority, now).or_else(|| expires_soon(&found.certificate, renew_before, now));
     if let Some(reason) = problem {
         return Decision::Issue(reason);

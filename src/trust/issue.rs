@@ -18,11 +18,12 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::string::PrintableString;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyPair, KeyUsagePurpose, SanType, SigningKey as _, SerialNumber, SubjectPublicKeyInfo,
 };
 
 use super::csr::Request;
 use super::inspect::{self, Certificate, InspectError};
+use super::naming;
 use super::specification::{Authority, Leaf, Subject, SubjectName, Usage};
 use crate::artifact::Secret;
 use crate::names::KubernetesVersion;
@@ -44,11 +45,11 @@ pub enum IssueError {
     /// The CA's key is that of another certificate.
     #[error("the CA's key does not belong to its certificate")]
     AuthorityMismatch,
-    /// rcgen would write an issuer name that differs from the CA's.
-    #[error("the CA's subject `{0}` repeats an attribute or joins several, which slipway cannot write as an issuer")]
+    /// What was made does not have the CA's name as its issuer.
+    #[error("the CA's subject `{0}` cannot be written as an issuer")]
     AuthorityName(String),
-    /// rcgen would write a subject that differs from the wanted one.
-    #[error("slipway cannot write the subject `{0}`: it can name one organization, not several")]
+    /// What was made does not name whom it shall name.
+    #[error("slipway cannot write the subject `{0}`")]
     Subject(String),
     /// The CA's certificate does not allow signing.
     #[error("the certificate of `{0}` is not one of a CA that may sign certificates")]
@@ -254,10 +255,12 @@ impl Signer {
         parameters.use_authority_key_identifier_extension = true;
         let public = SubjectPublicKeyInfo::from_der(public_key).map_err(encode)?;
         let signed = parameters.signed_by(&public, &self.issuer).map_err(encode)?;
-        let text = inspect::pem_block("CERTIFICATE", signed.der());
+        // rcgen keeps only the last of repeated attributes (`DC=com, DC=example`), silently.
+        let sign = |content: &[u8]| self.issuer.key().sign(content).map_err(|_| der::ErrorKind::Failed.into());
+        let named = naming::named_certificate(signed.der(), subject, &self.certificate.subject_raw, sign).map_err(encode)?;
+        let text = inspect::pem_block("CERTIFICATE", &named);
         let certificate =
             inspect::certificate(text.as_bytes()).map_err(|error| IssueError::Encode(error.to_string()))?;
-        // rcgen keeps only the last of repeated attributes (`DC=com, DC=example`), silently.
         if certificate.subject != *subject {
             return Err(IssueError::Subject(subject.to_string()));
         }
@@ -267,6 +270,24 @@ impl Signer {
             Err(IssueError::AuthorityName(self.certificate.subject.to_string()))
         }
     }
+}
+
+/// The file of a request for that leaf, signed by its key.
+///
+/// # Errors
+/// A value of it cannot be encoded.
+pub fn request(leaf: &Leaf, key: &Key) -> Result<String, IssueError> {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    parameters.extended_key_usages = leaf.usages.iter().copied().map(purpose).collect();
+    parameters.subject_alt_names = leaf.names.iter().map(alternative_name).collect::<Result<_, _>>()?;
+    let der = inspect::private_key_der(&key.private).map_err(|error| IssueError::Encode(error.to_string()))?;
+    let pair = KeyPair::try_from(der.expose()).map_err(encode)?;
+    let unnamed = parameters.serialize_request(&pair).map_err(encode)?;
+    let sign = |content: &[u8]| pair.sign(content).map_err(|_| der::ErrorKind::Failed.into());
+    let named = naming::named_request(unnamed.der(), &leaf.subject, sign).map_err(encode)?;
+    Ok(inspect::pem_block("CERTIFICATE REQUEST", &named))
 }
 
 /// The file of a new CA's self-signed certificate.

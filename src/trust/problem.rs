@@ -83,6 +83,40 @@ pub enum TrustProblem {
         /// Why it is needed.
         needed_for: Vec<String>,
     },
+    /// Something must be signed that somebody else signs.
+    #[error("the {pair} is kept by somebody else (`pki.authority`), and must sign: {}; `slipway certs csr` writes the requests, `slipway certs import` brings in what was signed", needed_for.join(", "))]
+    SignedElsewhere {
+        /// By what.
+        pair: ClusterPair,
+        /// What.
+        needed_for: Vec<String>,
+    },
+    /// The plan keeps CA keys off the hosts, and a host has one.
+    #[error("host {host} has {path}, but by `pki.authority` no host has a CA's key; bring the key where it belongs and take it off the host")]
+    KeyOnHost {
+        /// Which host.
+        host: HostName,
+        /// Which file.
+        path: RemotePath,
+    },
+    /// A host trusts another CA than the given one.
+    #[error("host {host}: {path} holds another CA than the {pair} of `pki.authority`")]
+    NotTheGiven {
+        /// Which host.
+        host: HostName,
+        /// Which file.
+        path: RemotePath,
+        /// Whose certificate it should be.
+        pair: ClusterPair,
+    },
+    /// A given certificate cannot be read.
+    #[error("the certificate of the {pair} cannot be used: {problem}")]
+    Given {
+        /// Of what.
+        pair: ClusterPair,
+        /// Why.
+        problem: InspectError,
+    },
     /// The key was asked for and did not come.
     #[error("the key of the {0} was not fetched")]
     NotFetched(ClusterPair),

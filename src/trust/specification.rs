@@ -263,6 +263,8 @@ pub struct Leaf {
     /// Whether it is made with the cluster and never again. While it is there it is renewed like
     /// the others; operators are told to take it off the hosts.
     pub once: bool,
+    /// Whether whoever uses it renews it by itself (a kubelet whose cluster signs its requests).
+    pub self_renewing: bool,
 }
 
 /// Where a leaf certificate and its key are.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::authorities::{self, KeyRequest};
+use super::authorities::{self, Given, KeyRequest, KeySource};
 use super::decide::Requested;
 use super::problem::TrustProblem;
 use super::refresh::{ExternalEtcdFiles, HostMaterial, Material, TrustInputs, plan_material};
@@ -71,6 +71,10 @@ pub fn plan(kind: &str) -> Plan {
 pub struct Hosts {
     pub plan: Plan,
     pub facts: BTreeMap<HostName, Facts>,
+    /// CAs whose keys are not on hosts.
+    pub given: Given,
+    /// Their keys, if the operator has them.
+    pub store: BTreeMap<ClusterPair, Secret>,
     /// The keys a probe does not bring.
     hidden: BTreeMap<(HostName, RemotePath), Secret>,
 }
@@ -79,7 +83,7 @@ impl Hosts {
     /// Empty hosts.
     pub fn new(plan: Plan) -> Self {
         let facts = plan.hosts.iter().map(|host| (host.name.clone(), Facts::default())).collect();
-        Self { plan, facts, hidden: BTreeMap::new() }
+        Self { plan, facts, given: Given::new(), store: BTreeMap::new(), hidden: BTreeMap::new() }
     }
 
     /// Hosts after a bootstrap at `epoch`.
@@ -107,7 +111,7 @@ impl Hosts {
 
     fn run_with(&self, stage: Stage, aims: &Aims, requested: &Requested, now: Timestamp) -> Result<Material, Vec<TrustProblem>> {
         let version = self.plan.kubernetes.version;
-        let survey = authorities::survey_towards(&self.plan, &self.facts, stage, aims)?;
+        let survey = authorities::survey_towards(&self.plan, &self.facts, stage, aims, &self.given)?;
         let requests = authorities::needed_keys(&self.plan, version, &self.facts, &survey, requested, now)?;
         let external = ExternalEtcdFiles { ca: "ca".into(), certificate: "crt".into(), key: Secret::new("key") };
         plan_material(TrustInputs {
@@ -124,13 +128,17 @@ impl Hosts {
 
     /// The keys a run would fetch.
     pub fn requests(&self, stage: Stage, now: Timestamp) -> Result<Vec<KeyRequest>, Vec<TrustProblem>> {
-        let survey = authorities::survey(&self.plan, &self.facts, stage)?;
+        let survey = authorities::survey_towards(&self.plan, &self.facts, stage, &Aims::new(), &self.given)?;
         authorities::needed_keys(&self.plan, self.plan.kubernetes.version, &self.facts, &survey, &Requested::NONE, now)
     }
 
     pub fn fetch(&self, requests: &[KeyRequest]) -> BTreeMap<ClusterPair, Secret> {
         let key = |request: &KeyRequest| {
-            Some((request.pair, self.hidden.get(&(request.host.clone(), request.path.clone()))?.clone()))
+            let key = match &request.from {
+                KeySource::Host(host) => self.hidden.get(&(host.clone(), request.path.clone()))?,
+                KeySource::Store => self.store.get(&request.pair)?,
+            };
+            Some((request.pair, key.clone()))
         };
         requests.iter().filter_map(key).collect()
     }

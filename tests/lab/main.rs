@@ -12,6 +12,7 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod authority;
 mod certificates;
 mod cut_off;
 mod faults;

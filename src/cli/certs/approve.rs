@@ -1,5 +1,6 @@
-//! `slipway certs approve`: kubelets' requests for serving certificates, approved if all that is in
-//! them is the plan's own host, and left alone with the reason if not.
+//! `slipway certs approve`: kubelets' requests for certificates, approved if all that is in them is the
+//! plan's own host, and left alone with the reason if not. Where the operator keeps the CA's key, the
+//! cluster cannot sign what is approved, so it is signed here, and client certificates with it.
 
 use std::sync::Arc;
 
@@ -8,19 +9,22 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::super::{Output, PlanFile, check, sessions, survey};
+use super::super::{Output, PlanFile, check, kubeconfig, sessions, survey};
 use crate::cluster::live::FIELD_MANAGER;
 use crate::cluster::wire::describe;
 use crate::failure::{Failure, Kind};
 use crate::names::HostName;
-use crate::plan::{Host, Plan};
+use crate::plan::{Host, KeyStore, Plan};
 use crate::report::visible::visible;
 use crate::transport::Transport as _;
-use crate::trust::approval::{Asked, KUBELET_SERVING, judge};
+use crate::trust::approval::{Asked, KUBELET_CLIENT, KUBELET_SERVING, judge, judge_client};
+use crate::trust::csr::{self, Request};
+use crate::trust::issue::{Signer, Validity};
+use crate::trust::specification::Usage;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    every request that was open is approved, or there was none
+  0    every request that was open is approved (and signed), or there was none
   3    the plan file is wrong
   4    a request was refused; the others are approved
   10   the cluster does not answer";
@@ -52,21 +56,32 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 async fn settle(plan: &Plan, api: &Api<CertificateSigningRequest>, show: bool) -> Result<(), Failure> {
     let unanswered = |error: &kube::Error| Failure::new(Kind::Cluster, describe(error));
-    let parameters = ListParams::default().fields(&format!("spec.signerName={KUBELET_SERVING}"));
-    let all = api.list(&parameters).await.map_err(|error| unanswered(&error))?;
+    let all = api.list(&ListParams::default()).await.map_err(|error| unanswered(&error))?;
     let mut refused = 0;
     let mut open = 0;
-    for request in all.items.iter().filter(|request| is_open(request)) {
+    let (store, mut signer) = (plan.pki.authority.store(), None);
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    for request in all.items.iter().filter(|request| if store.is_some() { is_unsigned(request) } else { is_open(request) }) {
         open += 1;
         let name = request.metadata.name.as_deref().unwrap_or_default();
         match verdict(plan, request) {
             Ok(host) => {
+                let mut done = if show { "would be approved" } else { "approved" };
                 if !show {
-                    let patch = Patch::Merge(approval(request, Timestamp::now()));
-                    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-                    api.patch_approval(name, &parameters, &patch).await.map_err(|error| unanswered(&error))?;
+                    let now = Timestamp::now();
+                    // The store is only opened, and its passphrase asked for, if there is something to sign.
+                    if let (Some(store), None) = (store, &signer) {
+                        signer = Some(load(plan, store, now)?);
+                    }
+                    let patch = Patch::Merge(approval(request, now));
+                    let approved = api.patch_approval(name, &parameters, &patch).await.map_err(|error| unanswered(&error))?;
+                    if let Some(signer) = &signer {
+                        let patch = Patch::Merge(signature(&approved, signer, plan, now)?);
+                        api.patch_status(name, &parameters, &patch).await.map_err(|error| unanswered(&error))?;
+                        done = "approved and signed";
+                    }
                 }
-                println!("{name}: {} for {host}", if show { "would be approved" } else { "approved" });
+                println!("{name}: {done} for {host}");
             }
             Err(reason) => {
                 refused += 1;
@@ -75,7 +90,7 @@ async fn settle(plan: &Plan, api: &Api<CertificateSigningRequest>, show: bool) -
         }
     }
     if open == 0 {
-        println!("no kubelet waits for a serving certificate");
+        println!("no kubelet waits for a certificate");
     }
     if refused == 0 {
         return Ok(());
@@ -90,6 +105,35 @@ fn is_open(request: &CertificateSigningRequest) -> bool {
     conditions.is_none_or(Vec::is_empty) && request.spec.signer_name == KUBELET_SERVING
 }
 
+/// Without a certificate and not turned away, whether approved (the cluster does that by itself with
+/// client certificates) or not.
+fn is_unsigned(request: &CertificateSigningRequest) -> bool {
+    let status = request.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    [KUBELET_SERVING, KUBELET_CLIENT].contains(&request.spec.signer_name.as_str())
+        && status.and_then(|status| status.certificate.as_ref()).is_none_or(|certificate| certificate.0.is_empty())
+        && conditions.iter().all(|condition| condition.type_ == "Approved")
+}
+
+/// The cluster's CA from the operator's store.
+fn load(plan: &Plan, store: &KeyStore, now: Timestamp) -> Result<Signer, Failure> {
+    let (certificate, key) = kubeconfig::user::from_store(plan, store)?;
+    Signer::load(&certificate, &key, now).map_err(|error| Failure::from_error(Kind::Refused, &error))
+}
+
+/// The certificate as the signer of an approved request hands it out.
+fn signature(approved: &CertificateSigningRequest, signer: &Signer, plan: &Plan, now: Timestamp) -> Result<serde_json::Value, Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::new(Kind::Refused, format!("a request that was approved cannot be signed: {error}"));
+    let read = csr::read(&approved.spec.request.0).map_err(|error| failed(&error))?;
+    let usage = if approved.spec.signer_name == KUBELET_SERVING { Usage::Server } else { Usage::Client };
+    let request = Request { usages: [usage].into(), ..read };
+    let certificate = signer.sign_request(&request, Validity { now, length: plan.pki.validity.0 }).map_err(|error| failed(&error))?;
+    Ok(json!({
+        "metadata": { "resourceVersion": approved.metadata.resource_version, "uid": approved.metadata.uid },
+        "status": { "certificate": k8s_openapi::ByteString(certificate.into_bytes()) },
+    }))
+}
+
 fn verdict(plan: &Plan, request: &CertificateSigningRequest) -> Result<HostName, String> {
     let spec = &request.spec;
     let asked = Asked {
@@ -98,7 +142,8 @@ fn verdict(plan: &Plan, request: &CertificateSigningRequest) -> Result<HostName,
         usages: spec.usages.as_deref().unwrap_or_default(),
         request: &spec.request.0,
     };
-    judge(plan, &asked).map_err(|refusal| refusal.to_string())
+    let judged = if spec.signer_name == KUBELET_CLIENT { judge_client(plan, &asked) } else { judge(plan, &asked) };
+    judged.map_err(|refusal| refusal.to_string())
 }
 
 /// The condition that approves. The version that was judged goes with it: the API server refuses the
@@ -144,6 +189,37 @@ mod tests {
         assert!(!is_open(&object("kubernetes.io/kube-apiserver-client-kubelet", node, json!([]))));
         for condition in ["Approved", "Denied", "Failed"] {
             assert!(!is_open(&object(KUBELET_SERVING, node, json!([{ "type": condition, "status": "True" }]))), "{condition}");
+        }
+    }
+
+    #[test]
+    fn where_the_operator_signs_approved_requests_without_a_certificate_are_open_too() {
+        let node = "system:node:worker-1";
+        let with = |conditions| is_unsigned(&object(KUBELET_CLIENT, node, conditions));
+        assert!(with(json!([])) && with(json!([{ "type": "Approved", "status": "True" }])));
+        assert!(!with(json!([{ "type": "Approved", "status": "True" }, { "type": "Failed", "status": "True" }])));
+        assert!(!with(json!([{ "type": "Denied", "status": "True" }])));
+        assert!(!is_unsigned(&object("example.test/own", node, json!([]))));
+        let mut signed = object(KUBELET_SERVING, node, json!([]));
+        signed.status.as_mut().unwrap().certificate = Some(k8s_openapi::ByteString(b"x".to_vec()));
+        assert!(!is_unsigned(&signed));
+    }
+
+    #[test]
+    fn the_signature_is_for_the_requests_key_name_and_use() {
+        let hosts = crate::trust::testing::Hosts::bootstrapped(plan("external"));
+        let ca = crate::trust::inspect::certificate(&hosts.bytes("cp-1", "/etc/kubernetes/pki/ca.crt")).unwrap();
+        let key = crate::artifact::Secret::new(hosts.bytes("cp-1", "/etc/kubernetes/pki/ca.key"));
+        let now = crate::trust::testing::day(1);
+        let signer = Signer::load(&ca, &key, now).unwrap();
+        for (kind, usage) in [(KUBELET_SERVING, Usage::Server), (KUBELET_CLIENT, Usage::Client)] {
+            let object = object(kind, "system:node:worker-1", json!([]));
+            let status = signature(&object, &signer, &hosts.plan, now).unwrap();
+            assert_eq!(status["metadata"]["resourceVersion"], "7");
+            let bytes: k8s_openapi::ByteString = serde_json::from_value(status["status"]["certificate"].clone()).unwrap();
+            let certificate = crate::trust::inspect::certificate(&bytes.0).unwrap();
+            assert!(certificate.is_signed_by(&ca) && certificate.usages == [usage].into());
+            assert_eq!(certificate.subject.to_string(), "O=system:nodes, CN=system:node:worker-1");
         }
     }
 

@@ -56,12 +56,8 @@ pub(super) struct Arguments {
     /// Only on this host (may be repeated); other hosts are neither changed nor need to answer
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<HostName>,
-    /// Go on only if the change set has this digest
-    #[arg(long, value_name = "DIGEST")]
-    expect: Option<Digest>,
-    /// Do not ask before the cluster is changed
-    #[arg(long, short)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// How events and results are written
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -71,48 +67,76 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, arguments.output)?;
     let requested = requested(&loaded.plan, arguments)?;
     let transport = sessions::open(&loaded.plan)?;
-    let result = work(arguments, loaded, &requested, &transport).await;
+    let job = Job {
+        command: "certs renew",
+        hosts: &arguments.hosts,
+        consent: &arguments.consent,
+        output: arguments.output,
+        requested: &requested,
+        makes_cluster: false,
+    };
+    let result = work(&job, loaded, &transport).await;
     transport.close().await;
     result
 }
 
-async fn work(arguments: &Arguments, loaded: Loaded, requested: &Requested, transport: &Arc<SshTransport>) -> Result<(), Failure> {
+/// Certificates that change, whoever signs them.
+pub(super) struct Job<'a> {
+    /// Such as `certs renew`.
+    pub command: &'static str,
+    /// Only these hosts; none means all.
+    pub hosts: &'a [HostName],
+    /// What the user said ahead.
+    pub consent: &'a Consent,
+    /// How events and results are written.
+    pub output: Output,
+    /// Which certificates.
+    pub requested: &'a Requested,
+    /// Whether they may be the first ones of a cluster that is made now.
+    pub makes_cluster: bool,
+}
+
+/// Plans, carries out and proves.
+pub(super) async fn work(job: &Job<'_>, loaded: Loaded, transport: &Arc<SshTransport>) -> Result<(), Failure> {
     let now = Timestamp::now();
     let plan_digest = Digest::of(&loaded.text);
-    let lock = Some(format!("slipway certs renew of {}, since {now}", sessions::operator()));
-    let options = Options { hosts: &arguments.hosts, phases: &[], renew: requested, lock, now, local: LocalSource::Read, rotation: Aims::new() };
+    let lock = Some(format!("slipway {} of {}, since {now}", job.command, sessions::operator()));
+    let options = Options { hosts: job.hosts, phases: &[], renew: job.requested, lock, now, local: LocalSource::Read, rotation: Aims::new() };
     let mut planned = planning::plan(Arc::new(loaded.plan), transport.as_ref(), planning::live(transport), options).await?;
-    if planned.stage == Stage::Fresh {
+    let makes_cluster = planned.stage == Stage::Fresh;
+    if makes_cluster && !job.makes_cluster {
         return Err(Failure::new(Kind::Refused, "there is no cluster yet, so there is nothing to renew").hint("`slipway apply` makes it"));
     }
-    if arguments.output == Output::Text {
+    if job.output == Output::Text {
         eprint!("{}", planned.warnings());
     }
     let hosts = affected(&planned.graph);
     if hosts.is_empty() {
-        if arguments.output == Output::Text {
+        if job.output == Output::Text {
             println!("nothing to do: no certificate of cluster {} is due", planned.plan.name);
         }
         return Ok(());
     }
-    planned.graph = planned.graph.select(&hosts, &PHASES.into()).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    if !makes_cluster {
+        planned.graph = planned.graph.select(&hosts, &PHASES.into()).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    }
     let difference = Difference::of(&planned.graph);
-    confirm(&Consent { yes: arguments.yes, expect: arguments.expect }, &planned, &difference)?;
+    confirm(job.consent, &planned, &difference)?;
     let running = Running {
-        command: "certs renew",
+        command: job.command,
         plan: &planned.plan,
         plan_digest,
         graph: &planned.graph,
         transport: transport.as_ref(),
         cluster: &planned.cluster,
-        output: arguments.output,
+        output: job.output,
     };
     let report = running.carry_out().await;
-    if arguments.output == Output::Text {
+    if job.output == Output::Text {
         print!("{}", report.to_text());
     }
     running::verdict(&report)?;
-    prove(transport.as_ref(), &planned.plan, &planned.graph, arguments.output).await
+    prove(transport.as_ref(), &planned.plan, &planned.graph, job.output).await
 }
 
 /// The leaves that are asked for by name.
@@ -131,7 +155,7 @@ fn requested(plan: &Plan, arguments: &Arguments) -> Result<Requested, Failure> {
     Ok(Requested::of(leaves.iter().filter(chosen)))
 }
 
-fn unknown(name: &str, names: &BTreeSet<&str>) -> Failure {
+pub(super) fn unknown(name: &str, names: &BTreeSet<&str>) -> Failure {
     let failure = Failure::new(Kind::Plan, format!("this cluster has no certificate `{name}` that slipway renews"));
     let hint = match name {
         "ca" | "etcd/ca" | "front-proxy-ca" => "a CA is not renewed like its leaves: everything that trusts it must learn the new one first".to_owned(),

@@ -85,6 +85,11 @@ type Positions = BTreeMap<ClusterPair, Option<Position>>;
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
+    let authorities = arguments.which.iter().any(|which| !matches!(which, Which::ServiceAccount));
+    if authorities && !arguments.status && !loaded.plan.pki.authority.are_on_hosts() {
+        return Err(Failure::new(Kind::Refused, "the CA keys of this plan are not on its hosts (`pki.authority`), and slipway rotates only those that are")
+            .hint("`--ca service-account` rotates the service-account key"));
+    }
     let transport = sessions::open(&loaded.plan)?;
     let rotation = Rotation {
         arguments,

@@ -2,7 +2,6 @@
 //! by themselves. Nobody can take such a certificate back, so it is short-lived, says whom it names, and
 //! is written into the journal before it is handed out.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,13 +12,13 @@ use super::write;
 use crate::artifact::Secret;
 use crate::failure::{Failure, Kind};
 use crate::names::{Digest, Span};
-use crate::plan::{KeyAlgorithm, Plan};
+use crate::plan::{AuthorityKeys, KeyAlgorithm, KeyStore, Plan};
 use crate::report::journal::{self, Issuance, Journal};
 use crate::transport::Transport;
 use crate::trust::inspect::{self, Certificate};
 use crate::trust::issue::{self, IssueError, Signer, Validity};
 use crate::trust::specification::{Authority, ClusterPair, Subject};
-use crate::yaml;
+use crate::{key_store, local_files, yaml};
 
 /// The group whose members no rule of the cluster can refuse anything.
 const MASTERS: &str = "system:masters";
@@ -32,9 +31,9 @@ pub(in crate::cli) struct Arguments {
     /// Whom the credentials name; Kubernetes knows the user by it
     #[arg(long, value_name = "NAME", value_parser = user_name)]
     name: String,
-    /// The group the user is in
-    #[arg(long, value_name = "GROUP")]
-    group: String,
+    /// A group the user is in (may be repeated)
+    #[arg(long = "group", value_name = "GROUP", required = true)]
+    groups: Vec<String>,
     /// How long they are valid (`8h`, at most `pki.validity`)
     #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = crate::cli::certs::span)]
     life: Span,
@@ -52,7 +51,7 @@ pub(in crate::cli) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let plan = &loaded.plan;
-    let subject = subject(&arguments.name, &arguments.group, arguments.allow_masters)?;
+    let subject = subject(&arguments.name, &arguments.groups, arguments.allow_masters)?;
     check_life(arguments.life, plan)?;
     let transport = sessions::open(plan)?;
     let authority = fetch_authority(plan, transport.as_ref()).await;
@@ -77,22 +76,25 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Whom the certificate names. Names and groups below `system:` are Kubernetes' own: a certificate for
 /// one of them would be a component, a node or a service account.
-fn subject(name: &str, group: &str, allow_masters: bool) -> Result<Subject, Failure> {
+fn subject(name: &str, groups: &[impl AsRef<str>], allow_masters: bool) -> Result<Subject, Failure> {
     let refused = |message: String| Failure::new(Kind::Refused, message);
     if name.starts_with("system:") {
         return Err(refused(format!("`{name}` is a name of Kubernetes' own")));
     }
-    if group.is_empty() {
-        return Err(refused("a group without a name is no group".into()));
+    for group in groups.iter().map(AsRef::as_ref) {
+        // X.520, ub-organization-name: readers may refuse longer ones.
+        if group.is_empty() || group.len() > 64 || group.chars().any(char::is_control) {
+            return Err(refused("the name of a group has 1 to 64 characters".into()));
+        }
+        if group == MASTERS && !allow_masters {
+            return Err(refused(format!("members of {MASTERS} can do everything, and no rule of the cluster can take that from them before the certificate ends"))
+                .hint("give the user a group that a ClusterRoleBinding names, or pass --allow-masters"));
+        }
+        if group != MASTERS && group.starts_with("system:") {
+            return Err(refused(format!("`{group}` is a group of Kubernetes' own")));
+        }
     }
-    if group == MASTERS && !allow_masters {
-        return Err(refused(format!("members of {MASTERS} can do everything, and no rule of the cluster can take that from them before the certificate ends"))
-            .hint("give the user a group that a ClusterRoleBinding names, or pass --allow-masters"));
-    }
-    if group != MASTERS && group.starts_with("system:") {
-        return Err(refused(format!("`{group}` is a group of Kubernetes' own")));
-    }
-    Ok(Subject { common_name: name.to_owned(), organizations: BTreeSet::from([group.to_owned()]) })
+    Ok(Subject { common_name: name.to_owned(), organizations: groups.iter().map(|group| group.as_ref().to_owned()).collect() })
 }
 
 fn check_life(life: Span, plan: &Plan) -> Result<(), Failure> {
@@ -108,6 +110,13 @@ fn check_life(life: Span, plan: &Plan) -> Result<(), Failure> {
 /// The cluster's CA, from the first control plane that has both halves.
 async fn fetch_authority<T: Transport>(plan: &Plan, transport: &T) -> Result<(Certificate, Secret), Failure> {
     let pair = ClusterPair::Authority(Authority::Kubernetes);
+    match &plan.pki.authority {
+        AuthorityKeys::Hosts => {}
+        AuthorityKeys::External { .. } => {
+            return Err(Failure::new(Kind::Refused, "the cluster's CA is kept by somebody else (`pki.authority`), who alone can sign credentials"));
+        }
+        AuthorityKeys::Operator(store) => return from_store(plan, store),
+    }
     let paths = [pair.public_path(), pair.key_path()];
     let mut reasons = Vec::new();
     for host in plan.control_planes() {
@@ -124,6 +133,16 @@ async fn fetch_authority<T: Transport>(plan: &Plan, transport: &T) -> Result<(Ce
         }
     }
     Err(Failure::new(Kind::Cluster, reasons.join("\nerror: ")).hint("credentials are signed by the cluster's CA, so its key is needed"))
+}
+
+/// The cluster's CA, where the operator keeps it.
+pub(in crate::cli) fn from_store(plan: &Plan, store: &KeyStore) -> Result<(Certificate, Secret), Failure> {
+    let authorities = local_files::authorities(plan).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
+    let text = authorities.get(&Authority::Kubernetes).map(String::as_bytes).unwrap_or_default();
+    let certificate = inspect::certificate(text).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
+    let mut keys = key_store::open(store, &[Authority::Kubernetes]).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
+    let key = keys.remove(&Authority::Kubernetes).ok_or_else(|| Failure::new(Kind::LocalFile, "the key store has no key of the cluster's CA"))?;
+    Ok((certificate, key))
 }
 
 fn sign(ca: &Certificate, key: &Secret, subject: &Subject, life: Span, now: Timestamp) -> Result<(Certificate, String, Secret), IssueError> {
@@ -191,7 +210,8 @@ mod tests {
             ("system:kube-scheduler", "developers", true, false),
             ("olga", "", false, false),
         ] {
-            assert_eq!(subject(name, group, masters).is_ok(), good, "{name} {group} {masters}");
+            assert_eq!(subject(name, &["developers", group], masters).is_ok(), good, "developers and {group}");
+            assert_eq!(subject(name, &[group], masters).is_ok(), good, "{name} {group} {masters}");
         }
     }
 
@@ -200,9 +220,9 @@ mod tests {
         let hosts = Hosts::bootstrapped(plan("single"));
         let ca = inspect::certificate(&hosts.bytes("cp-1", "/etc/kubernetes/pki/ca.crt")).unwrap();
         let key = Secret::new(hosts.bytes("cp-1", "/etc/kubernetes/pki/ca.key"));
-        let subject = subject("olga", "developers", false).unwrap();
+        let subject = subject("olga", &["testers", "developers", "Köche", "developers"], false).unwrap();
         let (certificate, pem, user_key) = sign(&ca, &key, &subject, Span::seconds(86_400), epoch()).unwrap();
-        assert_eq!(certificate.subject.to_string(), "O=developers, CN=olga");
+        assert_eq!(certificate.subject.to_string(), "O=Köche, O=developers, O=testers, CN=olga");
         assert_eq!((certificate.not_after, certificate.usages.clone()), (day(1), [Usage::Client].into()));
         assert!(certificate.is_signed_by(&ca) && !certificate.is_authority);
         assert_eq!(inspect::public_half(&user_key), Ok(certificate.public_key));

@@ -62,11 +62,16 @@ fn flags(inputs: &PodInputs<'_>) -> Flags {
         ("kubeconfig", paths::controller_manager_kubeconfig()),
         ("client-ca-file", paths::ca_certificate()),
         ("root-ca-file", paths::ca_certificate()),
-        ("cluster-signing-cert-file", signing.certificate.clone()),
-        ("cluster-signing-key-file", signing.key.clone()),
         ("requestheader-client-ca-file", paths::front_proxy_ca_certificate()),
         ("service-account-private-key-file", signing.service_account_key.clone()),
     ]);
+    // Without them the signing controllers do not start.
+    if plan.pki.authority.are_on_hosts() {
+        flags.set_all([
+            ("cluster-signing-cert-file", signing.certificate.clone()),
+            ("cluster-signing-key-file", signing.key.clone()),
+        ]);
+    }
     flags.set_all([
         ("cluster-cidr", joined(&plan.network.pod_cidrs)),
         ("service-cluster-ip-range", joined(&plan.network.service_cidrs)),

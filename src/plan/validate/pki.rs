@@ -1,11 +1,11 @@
-//! Validities and additional names of certificates.
+//! Validities and additional names of certificates, and who keeps the CAs' keys.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::field::{FieldPath, field};
 use super::super::problem::Problems;
-use super::super::{Pki, Plan};
+use super::super::{AuthorityKeys, KeyStore, Pki, Plan};
 use super::syntax::is_subject_name;
 
 /// Dates beyond this are of no use and not every reader of certificates takes them.
@@ -31,6 +31,48 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
         problems.error("pki-renewal", path.key("renewBefore"), message).related(path.key("validity"), "the validity");
     }
     subject_names(&pki.extra_sans, &path.key("extraSans"), problems);
+    authority(plan, problems);
+}
+
+fn authority(plan: &Plan, problems: &mut Problems) {
+    let path = field("pki").key("authority");
+    match &plan.pki.authority {
+        AuthorityKeys::Hosts => {}
+        AuthorityKeys::Operator(store) => {
+            key_store(store, &path.key("operator"), problems);
+            problems
+                .warning("pki-authority", path.key("operator"), "no host has a CA's key, so the cluster signs nothing by itself: requests of kubelets wait for `slipway certs approve`, and `kubeadm join` does not work")
+                .hint("keep the directory and what opens it safe: without them nothing can be signed for this cluster any more");
+        }
+        AuthorityKeys::External { etcd, .. } => {
+            problems
+                .warning("pki-authority", path.key("external"), "slipway can sign nothing for this cluster: kubelets cannot renew their client certificates by themselves, and `kubeadm join` does not work")
+                .hint("renew in time with `slipway certs csr` and `slipway certs import`; `slipway certs list --warn-within 30d` tells when");
+            match (etcd, &plan.etcd.external) {
+                (None, None) => {
+                    problems.error("pki-authority", path.key("external"), "the CA of etcd is missing (`etcd`)");
+                }
+                (Some(_), Some(_)) => {
+                    problems.error("pki-authority", path.key("external").key("etcd"), "the etcd of this plan is somebody else's and has its own CA").hint("its CA is `etcd.external.caFile`");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn key_store(store: &KeyStore, path: &FieldPath, problems: &mut Problems) {
+    for (index, recipient) in store.recipients.iter().enumerate() {
+        if !crate::key_store::is_recipient(recipient) {
+            problems.error("pki-key-store", path.key("recipients").index(index), format!("`{recipient}` is no age recipient")).hint("`age-keygen` prints one: age1…");
+        }
+    }
+    if store.recipients.is_empty() && store.identity_file.is_some() {
+        problems.error("pki-key-store", path.key("identityFile"), "an identity opens nothing without `recipients`");
+    }
+    if !store.recipients.is_empty() && store.passphrase_file.is_some() {
+        problems.error("pki-key-store", path.key("passphraseFile"), "keys for `recipients` are not opened by a passphrase");
+    }
 }
 
 /// Checks additional names of certificates.

@@ -65,7 +65,7 @@ fn it_serves_and_does_nothing_else() {
     let with = |usages: &[&str]| judged("system:node:worker-1", &["system:nodes"], usages, &good).map_err(|refusal| refusal.to_string());
     assert_eq!(with(&["digital signature", "client auth"]), Err("it asks for the use `client auth`".into()));
     assert_eq!(with(&["server auth", "cert sign"]), Err("it asks for the use `cert sign`".into()));
-    assert_eq!(with(&["digital signature"]), Err("it asks for the use `nothing that serves`".into()));
+    assert_eq!(with(&["digital signature"]), Err("it asks for the use `nothing with server auth`".into()));
     assert_eq!(
         judged("system:node:worker-1", &["system:nodes"], &USAGES, "nothing"),
         Err(Refusal::Request(RequestError::NoBlock))

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{FoundPair, PairState, survey_pair};
+use super::{FoundPair, KeySource, PairState, survey_pair};
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
 use crate::phase::Stage;
@@ -85,7 +85,7 @@ fn found(
     FoundPair {
         text: position.text(aim.step),
         certificate: trusted.first().and_then(|item| item.certificate.clone()),
-        key_host,
+        key_source: key_host.map(KeySource::Host),
         incomplete,
         key_file,
         walk: Some(Walk { aim, trusted }),

@@ -136,26 +136,38 @@ fn foreign_authority(subject: &str, extra: &[&str]) -> (Certificate, Secret) {
 
 #[test]
 fn a_foreign_authority_signs_under_its_own_spelling() {
-    let (ca, key) =
-        foreign_authority("/O=Exämple/CN=kubernetes", &["-utf8", "-addext", "keyUsage=critical,keyCertSign"]);
-    let signer = Signer::load(&ca, &key, Timestamp::now()).unwrap();
-    let leaf_key = generate_key(KeyAlgorithm::EcdsaP256).unwrap();
-    let text = signer.sign(&leaf(), &leaf_key, validity()).unwrap();
-    assert_eq!(inspect::certificate(text.as_bytes()).unwrap().issuer_raw, ca.subject_raw);
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("ca.crt"), ca.pem()).unwrap();
-    std::fs::write(directory.path().join("leaf.crt"), text).unwrap();
-    verify(directory.path(), "sslserver").unwrap();
+    for name in ["/O=Exämple/CN=kubernetes", "/DC=com/DC=example/CN=corporate"] {
+        let (ca, key) = foreign_authority(name, &["-utf8", "-addext", "keyUsage=critical,keyCertSign"]);
+        let signer = Signer::load(&ca, &key, Timestamp::now()).unwrap();
+        let leaf_key = generate_key(KeyAlgorithm::EcdsaP256).unwrap();
+        let text = signer.sign(&leaf(), &leaf_key, validity()).unwrap();
+        assert_eq!(inspect::certificate(text.as_bytes()).unwrap().issuer_raw, ca.subject_raw, "{name}");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.crt"), ca.pem()).unwrap();
+        std::fs::write(directory.path().join("leaf.crt"), text).unwrap();
+        verify(directory.path(), "sslserver").unwrap();
+    }
 }
 
 #[test]
-fn an_authority_whose_name_cannot_be_written_is_refused() {
-    let (ca, key) = foreign_authority("/DC=com/DC=example/CN=corporate", &[]);
+fn all_organizations_are_written() {
+    let (ca, key) = foreign_authority("/CN=kubernetes", &["-addext", "keyUsage=critical,keyCertSign"]);
     let signer = Signer::load(&ca, &key, Timestamp::now()).unwrap();
-    let leaf_key = generate_key(KeyAlgorithm::EcdsaP256).unwrap();
-    let error = signer.sign(&leaf(), &leaf_key, validity()).unwrap_err();
-    assert!(matches!(error, IssueError::AuthorityName(_)), "{error}");
+    let user_key = generate_key(KeyAlgorithm::EcdsaP256).unwrap();
+    let organizations = ["a", "b, c", "Köche"].map(str::to_owned).into();
+    let subject = Subject { common_name: "olga".into(), organizations };
+    let text = signer.sign_client(&subject, &user_key, validity()).unwrap();
+    assert_eq!(inspect::certificate(text.as_bytes()).unwrap().subject, subject);
+    let shown = openssl(None, &["x509", "-noout", "-subject", "-nameopt", "RFC2253,utf8,-esc_msb"], text.as_bytes()).unwrap();
+    assert_eq!(shown.trim(), "subject=CN=olga,O=b\\, c,O=a,O=Köche");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ca.crt"), ca.pem()).unwrap();
+    std::fs::write(directory.path().join("leaf.crt"), text).unwrap();
+    verify(directory.path(), "sslclient").unwrap();
+}
 
+#[test]
+fn an_authority_whose_name_rcgen_cannot_read_is_refused() {
     let (ca, key) = foreign_authority("/OU=one+CN=joined", &["-multivalue-rdn"]);
     assert!(matches!(Signer::load(&ca, &key, Timestamp::now()).err(), Some(IssueError::AuthorityName(_))));
 }

@@ -10,6 +10,7 @@ use crate::names::{Mode, RemotePath, Span};
 use crate::phase::{On, Phase};
 use crate::plan::Plan;
 use crate::trust::decide::{self, Decision, FoundLeaf, Reason};
+use crate::trust::inspect;
 use crate::trust::issue::{Key, Validity};
 use crate::trust::kubeconfig::{self, Credentials};
 use crate::trust::problem::TrustProblem;
@@ -34,6 +35,7 @@ pub struct SettledLeaf {
 enum Change {
     None,
     Rewritten(Reason),
+    Brought(Reason),
     Issued(Reason),
 }
 
@@ -58,6 +60,7 @@ pub fn settle(
     match decision {
         Decision::Keep(kept) => Ok(found(leaf, kept, Change::None)),
         Decision::Rewrite(kept, reason) => Ok(found(leaf, kept, Change::Rewritten(reason))),
+        Decision::Bring(brought, reason) => Ok(found(leaf, brought, Change::Brought(reason))),
         Decision::Issue(reason) => {
             let key = keys.next().expect("a key was drawn for every leaf to be issued");
             let signer =
@@ -78,7 +81,7 @@ pub fn settle(
 /// etcd's members have expired, no member comes back before others have new ones too. (etcd reads
 /// its files again with every connection since v3.2, API servers reload theirs since v1.17.)
 fn phase(plan: &Plan, leaf: &Leaf, decision: &Decision) -> Phase {
-    let expired = matches!(decision, Decision::Issue(Reason::Expired { .. }));
+    let expired = matches!(decision, Decision::Issue(Reason::Expired { .. }) | Decision::Bring(_, Reason::Expired { .. }));
     let carries = plan.host(&leaf.host).is_some_and(|host| On::Keepers.includes(plan, host));
     if expired && carries { Phase::Authority } else { Phase::Certificates }
 }
@@ -95,8 +98,9 @@ pub fn add(
     let (reason, new_key) = match &settled.change {
         Change::None => (None, false),
         Change::Rewritten(reason) => (Some(reason), false),
-        Change::Issued(reason) => (Some(reason), true),
+        Change::Brought(reason) | Change::Issued(reason) => (Some(reason), true),
     };
+    let drawn = |content: Content| if matches!(settled.change, Change::Issued(_)) { content.drawn() } else { content };
     let mut announce = |name: &str, reason: &Reason, new_key: bool| {
         events.push(Issued { host: Some(leaf.host.clone()), name: name.to_owned(), reason: reason.clone(), new_key });
     };
@@ -115,12 +119,12 @@ pub fn add(
                 _ => Secret::new(kubeconfig::write(place, &authority.text, &settled.credentials())),
             };
             let content = Content::secret(content, description);
-            material.files.push(settled.file(&place.path, PRIVATE, if new_key { content.drawn() } else { content }));
+            material.files.push(settled.file(&place.path, PRIVATE, drawn(content)));
         }
         Storage::KubeletClient { current, issued, kubeconfig } => {
             if new_key {
                 let both = Secret::new([&settled.certificate, settled.key.expose()].concat());
-                let content = Content::secret(both, settled.review()).drawn();
+                let content = drawn(Content::secret(both, settled.review()));
                 material.files.push(settled.file(issued, PRIVATE, content));
                 material.links.push(TrustLink {
                     path: current.clone(),
@@ -168,7 +172,7 @@ impl SettledLeaf {
         let text = String::from_utf8_lossy(&self.certificate).into_owned();
         match self.change {
             Change::None | Change::Rewritten(_) => Content::plain(text),
-            Change::Issued(_) => Content::reviewed(text, self.review()),
+            Change::Brought(_) | Change::Issued(_) => Content::reviewed(text, self.review()),
         }
     }
 
@@ -176,6 +180,7 @@ impl SettledLeaf {
         let key = self.key.clone();
         match &self.change {
             Change::None | Change::Rewritten(_) => Content::secret(key, format!("the key of {}, kept", self.leaf.name)),
+            Change::Brought(reason) => Content::secret(key, format!("the key of {}, brought in ({reason})", self.leaf.name)),
             Change::Issued(reason) => {
                 Content::secret(key, format!("the key of {}, new ({reason})", self.leaf.name)).drawn()
             }
@@ -188,6 +193,7 @@ impl SettledLeaf {
         let (state, reason) = match &self.change {
             Change::None => ("kept certificate", None),
             Change::Rewritten(reason) => ("kept certificate", Some(reason)),
+            Change::Brought(reason) => ("certificate, signed elsewhere,", Some(reason)),
             Change::Issued(reason) => ("new certificate", Some(reason)),
         };
         let mut text = format!("{state} of {}", leaf.subject);
@@ -195,13 +201,17 @@ impl SettledLeaf {
             write!(text, " ({reason})").expect("writing to a string");
         }
         text.push('\n');
-        if matches!(self.change, Change::Issued(_)) {
+        if matches!(self.change, Change::Brought(_) | Change::Issued(_)) {
             let usages: Vec<String> = leaf.usages.iter().map(ToString::to_string).collect();
             writeln!(text, "signed by {} for {}", leaf.authority, usages.join(" and ")).expect("writing to a string");
             for name in &leaf.names {
                 writeln!(text, "valid as {name}").expect("writing to a string");
             }
-            writeln!(text, "valid for {}", self.validity).expect("writing to a string");
+            match (&self.change, inspect::certificate(&self.certificate)) {
+                (Change::Brought(_), Ok(certificate)) => writeln!(text, "serial {}, valid until {}", certificate.serial, certificate.not_after),
+                _ => writeln!(text, "valid for {}", self.validity),
+            }
+            .expect("writing to a string");
         }
         text
     }

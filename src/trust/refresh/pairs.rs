@@ -150,7 +150,9 @@ fn files_of(inputs: TrustInputs<'_>, pair: ClusterPair, ready: &ReadyPair, host:
         phase,
     };
     let incomplete = inputs.survey.found(pair).is_none_or(|found| found.incomplete.contains(&host.name));
-    let key = ready.key.as_ref().filter(|_| keeper && incomplete).map(|key| {
+    // A CA whose key is not for hosts is signed with here and goes nowhere.
+    let may_leave = pair.authority().is_none() || inputs.plan.pki.authority.are_on_hosts();
+    let key = ready.key.as_ref().filter(|_| keeper && incomplete && may_leave).map(|key| {
         let content = if ready.is_new {
             Content::secret(key.clone(), format!("the key of the {pair}, new")).drawn()
         } else if ready.replaces_key() {

@@ -265,6 +265,7 @@ impl Row {
             names: self.names.of(plan, host),
             storage: self.storage(plan, host, version, &subject),
             once: matches!(self.on, Bearer::Initial),
+            self_renewing: matches!(self.place, Place::KubeletClient) && plan.pki.authority.are_on_hosts(),
             subject,
         })
     }
