@@ -35,7 +35,7 @@ pub fn of_file(path: &RemotePath, wanted: &str, found: &str) -> Meaning {
         return same(both(wanted, found).is_some_and(|(wanted, found)| kubelet(wanted) == kubelet(found)));
     }
     if *path == paths::kubelet_flags() {
-        return same(matches!((flags(wanted), flags(found)), (Some(wanted), Some(found)) if wanted == found));
+        return same(matches!((lasting_flags(wanted), lasting_flags(found)), (Some(wanted), Some(found)) if wanted == found));
     }
     Meaning::Other
 }
@@ -116,6 +116,14 @@ pub fn flags(text: &str) -> Option<BTreeMap<String, Vec<String>>> {
         let value = if name == "container-runtime-endpoint" { socket(value) } else { value.to_owned() };
         flags.entry(name.to_owned()).or_default().push(value);
     }
+    Some(flags)
+}
+
+/// The same without what a kubelet only reads when it registers its Node for the first time.
+#[must_use]
+pub fn lasting_flags(text: &str) -> Option<BTreeMap<String, Vec<String>>> {
+    let mut flags = flags(text)?;
+    flags.remove("register-with-taints");
     Some(flags)
 }
 

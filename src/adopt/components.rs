@@ -14,6 +14,7 @@ use crate::kubernetes::PodInputs;
 use crate::meaning::{self, Meaning};
 use crate::names::{HostName, RemotePath};
 use crate::paths;
+use crate::plan::validate::flags::is_owned;
 use crate::plan::{ArgumentValues, Plan};
 use crate::release::Release;
 use crate::trust::rotation::SigningFiles;
@@ -161,14 +162,10 @@ pub(super) fn fill(draft: &mut Draft, found: &Found<'_>, release: &Release) -> R
             .into_iter()
             .map(|(host, pair)| (host, overrides(&flags(&pair.wanted), &flags(&pair.found))))
             .collect();
-        let (common, own) = part(&arguments);
+        let (common, _) = part(&arguments);
+        let common: IndexMap<String, ArgumentValues> = common.into_iter().filter(|(name, _)| !is_owned(section, name)).collect();
         if !common.is_empty() {
-            draft.object(&[section]).insert("extraArgs".to_owned(), json!(common.into_iter().collect::<IndexMap<_, _>>()));
-        }
-        for (host, arguments) in own {
-            let names: Vec<String> = arguments.into_keys().map(|name| format!("--{name}")).collect();
-            let reason = format!("{} is set otherwise than on other control planes; a plan has one value for all", names.join(", "));
-            draft.leave(format!("host {host}: {}", component.manifest()), reason);
+            draft.object(&[section]).insert("extraArgs".to_owned(), json!(common));
         }
         if component != Component::Etcd {
             volumes(draft, section, &pairs(&draft.plan()?, found, release, component)?);
@@ -232,7 +229,14 @@ fn environment(draft: &mut Draft, section: &str, pairs: &BTreeMap<HostName, Pair
 fn patches(draft: &mut Draft, component: Component, pairs: &BTreeMap<HostName, Pair>) {
     let mut hosts_of: BTreeMap<String, (Vec<Value>, Vec<HostName>)> = BTreeMap::new();
     for (host, Pair { found, wanted }) in pairs {
-        let operations = operations::between(wanted, found);
+        let mut operations = operations::between(wanted, found);
+        if flags(wanted) != flags(found) {
+            let names: Vec<String> = overrides(&flags(wanted), &flags(found)).into_keys().map(|name| format!("--{name}")).collect();
+            let reason = format!("{} cannot be a field of the plan, so a patch keeps the whole command; an upgrade would need it changed", names.join(", "));
+            draft.leave(format!("host {host}: {}", component.manifest()), reason);
+            let command = found.pointer("/spec/containers/0/command").cloned().unwrap_or_default();
+            operations.push(json!({ "op": "replace", "path": "/spec/containers/0/command", "value": command }));
+        }
         if !operations.is_empty() {
             let entry = hosts_of.entry(Value::Array(operations.clone()).to_string()).or_insert_with(|| (operations, Vec::new()));
             entry.1.push(host.clone());

@@ -14,6 +14,7 @@ use crate::meaning;
 use crate::names::HostName;
 use crate::paths;
 use crate::plan::ArgumentValues;
+use crate::plan::validate::flags::is_owned;
 use crate::release::Release;
 use crate::yaml;
 
@@ -65,9 +66,17 @@ pub(super) fn fill(draft: &mut Draft, found: &Found<'_>, release: &Release) -> R
         fields.insert(host.name.clone(), difference(&meaning::kubelet(ours), &meaning::kubelet(theirs)));
 
         let path = paths::kubelet_flags();
-        let ours = meaning::flags(&kubelet::flags_environment(&plan, host, &facts.system, release)).unwrap_or_default();
-        match facts.state.text(&path).map(meaning::flags) {
-            Some(Some(theirs)) => _ = arguments.insert(host.name.clone(), overrides(&ours, &theirs)),
+        let ours = meaning::lasting_flags(&kubelet::flags_environment(&plan, host, &facts.system, release)).unwrap_or_default();
+        match facts.state.text(&path).map(meaning::lasting_flags) {
+            Some(Some(theirs)) => {
+                let (owned, free): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                    overrides(&ours, &theirs).into_iter().partition(|(name, _)| is_owned("kubelet", name));
+                for (name, ArgumentValues(values)) in owned {
+                    let reason = format!("it has --{name}={}, which only slipway sets; `slipway apply` would write its own", values.join(","));
+                    draft.leave(place(&path), reason);
+                }
+                arguments.insert(host.name.clone(), free);
+            }
             Some(None) => draft.leave(place(&path), "it cannot be read as flags of the kubelet; `slipway apply` would write it anew"),
             None => draft.leave(place(&path), "it is not there; `slipway apply` would write it"),
         }

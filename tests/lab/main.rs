@@ -11,6 +11,7 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod adopt;
 mod certificates;
 mod cut_off;
 mod faults;
