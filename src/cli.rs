@@ -8,6 +8,7 @@ use crate::failure::{EXIT_CODES, Failure};
 use crate::names::HostName;
 use crate::phase::Phase;
 
+mod adopt;
 mod apply;
 mod certs;
 mod check;
@@ -46,6 +47,8 @@ enum Command {
     Apply(apply::Arguments),
     /// Check what an upgrade would meet, or write another Kubernetes version into the plan file
     Upgrade(upgrade::Arguments),
+    /// Write a plan file for a cluster that kubeadm made
+    Adopt(adopt::Arguments),
     /// Take hosts back to what they were before slipway
     Reset(reset::Arguments),
     /// Draw the graph of steps
@@ -115,6 +118,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Diff(arguments) => runtime.block_on(diff::run(&arguments)),
         Command::Apply(arguments) => runtime.block_on(apply::run(&arguments)),
         Command::Upgrade(arguments) => runtime.block_on(upgrade::run(&arguments)),
+        Command::Adopt(arguments) => runtime.block_on(adopt::run(&arguments)),
         Command::Reset(arguments) => runtime.block_on(reset::run(&arguments)),
         Command::Graph(arguments) => runtime.block_on(graph::run(&arguments)),
         Command::Simulate(arguments) => simulate::run(&arguments),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::artifact::{Artifact, Content};
+use crate::artifact::{Artifact, Content, Secret};
 use crate::change::{Change, Reason};
 use crate::facts::{FoundFile, FoundKind, System, State};
+use crate::meaning::{self, Meaning};
 use crate::names::{Digest, Mode, RemotePath};
-use crate::transport::records;
+use crate::paths;
+use crate::transport::records::{self, Record};
 
 /// The changes that make the host as wanted, in the order of the artifacts. `changed` collects
 /// the files that change, over all phases of a host in their order: a unit restarts when one of its
@@ -47,7 +49,7 @@ fn difference(
             Some(FoundFile { kind: FoundKind::Link(_), .. }) => None,
             Some(_) => plain(Reason::Kind),
         },
-        Artifact::File { path, mode, content } => file_difference(path, *mode, content, state),
+        Artifact::File { path, mode, content } => file_difference(path, *mode, content, state, changed),
         Artifact::Link { path, target } => match state.files.get(path).map(|found| &found.kind) {
             None => plain(Reason::Missing),
             Some(FoundKind::Link(found)) if found == target => None,
@@ -97,11 +99,20 @@ fn ownership(found: Mode, wanted: Mode, owner: u32) -> Option<Reason> {
     (found != wanted).then_some(Reason::Mode { found })
 }
 
-fn file_difference(path: &RemotePath, mode: Mode, content: &Content, state: &State) -> Option<(Reason, Option<String>)> {
+fn file_difference(
+    path: &RemotePath,
+    mode: Mode,
+    content: &Content,
+    state: &State,
+    changed: &BTreeSet<RemotePath>,
+) -> Option<(Reason, Option<String>)> {
     let Some(found) = state.files.get(path) else { return Some((Reason::Missing, None)) };
     let FoundKind::File { digest, content: bytes } = &found.kind else { return Some((Reason::Kind, None)) };
     if *digest != Some(content.digest()) {
         let written = records::written(path, state);
+        if written.is_empty() && means_the_same(path, content, bytes.as_ref(), state, changed) {
+            return ownership(found.mode, mode, found.owner).map(|reason| (reason, None));
+        }
         let drift = !written.is_empty() && !written.iter().any(|written| Some(*written) == *digest);
         let before = bytes
             .as_ref()
@@ -111,6 +122,30 @@ fn file_difference(path: &RemotePath, mode: Mode, content: &Content, state: &Sta
         return Some((Reason::Content { found: *digest, drift }, before));
     }
     ownership(found.mode, mode, found.owner).map(|reason| (reason, None))
+}
+
+/// Whether a file that somebody else wrote already says what is wanted. A pod that does not say with
+/// which credentials it was started runs with those that are there as long as slipway changed none.
+fn means_the_same(
+    path: &RemotePath,
+    content: &Content,
+    found: Option<&Secret>,
+    state: &State,
+    changed: &BTreeSet<RemotePath>,
+) -> bool {
+    let wanted = std::str::from_utf8(content.bytes()).ok();
+    let (Some(wanted), Some(found)) = (wanted, found.and_then(Secret::expose_text)) else { return false };
+    match meaning::of_file(path, wanted, found) {
+        Meaning::Other => false,
+        Meaning::Same => true,
+        Meaning::Unstamped => {
+            let credential = |path: &RemotePath| {
+                path.is_within(&paths::kubernetes_directory()) && !path.is_within(&paths::manifests_directory())
+            };
+            let written = |record: &Record| matches!(record, Record::Path { path, directory: false, .. } if credential(path));
+            !changed.iter().any(credential) && !records::all(state).iter().any(written)
+        }
+    }
 }
 
 fn unit_difference(

@@ -5,6 +5,7 @@
 //! become a **graph** of steps; and `apply` **executes** it through a **transport**. `diff` and
 //! `apply` are the same code up to the graph. ARCHITECTURE.md has the map and the invariants.
 
+pub mod adopt;
 pub mod artifact;
 pub mod bootstrap_token;
 pub mod change;
@@ -21,6 +22,7 @@ pub mod joining;
 pub mod key_store;
 pub mod kubernetes;
 pub mod local_files;
+pub mod meaning;
 pub mod names;
 pub mod patch;
 pub mod paths;

@@ -350,6 +350,10 @@ pub struct Pki {
     /// More names and addresses in the API servers' certificates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extra_sans: Vec<String>,
+    /// The SHA-256 fingerprint of the CA of a cluster that kubeadm made, as `slipway adopt` writes it:
+    /// hosts with this CA are this plan's, and nothing is formed anew. Everybody else's are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Digest>,
 }
 
 /// The kind of a key.

@@ -8,9 +8,11 @@ use ipnet::IpNet;
 use crate::desired::formed::FORMED_FILE;
 use crate::desired::pod_network::POD_CIDRS_FILE;
 use crate::facts::Facts;
-use crate::names::{HostName, RemotePath};
+use crate::names::{Digest, HostName, RemotePath};
 use crate::phase::Stage;
+use crate::paths;
 use crate::plan::{Cni, Host, Plan, url};
+use crate::trust::inspect;
 
 mod membership;
 
@@ -54,6 +56,12 @@ pub enum Refusal {
         host: HostName,
         /// What was found.
         traces: String,
+    },
+    /// No host has the cluster that the plan adopts.
+    #[error("the plan adopts a cluster, and no host that answers has an API server with its CA (pki.adopted: {wanted})")]
+    AdoptedGone {
+        /// The CA's fingerprint.
+        wanted: Digest,
     },
     /// A cut-off bootstrap had other etcd members.
     #[error("host {host}: a bootstrap that was cut off started etcd with other members: {found} (now wanted: {wanted})")]
@@ -125,7 +133,11 @@ impl Refusal {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Foreign { .. } => {
-                "if the host may be wiped, run `slipway reset PLAN --host NAME --foreign` first; nothing was changed"
+                "if it is kubeadm's and shall be kept, `slipway adopt` writes a plan for it; if the host may be wiped, run \
+                 `slipway reset PLAN --host NAME --foreign` first; nothing was changed"
+            }
+            Self::AdoptedGone { .. } => {
+                "slipway forms no new cluster in the place of an adopted one; if that is meant, take `pki.adopted` out of the plan"
             }
             Self::OtherMembers { .. } => {
                 "restore the hosts of that plan, or take the cut-off bootstrap back with `slipway reset PLAN`"
@@ -155,12 +167,15 @@ impl Refusal {
 /// All reasons to refuse.
 pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing, Vec<Refusal>> {
     let mut refusals = Vec::new();
-    let stage = stage(facts);
+    let stage = stage(plan, facts);
     for host in &plan.hosts {
         let Some(facts) = facts.get(&host.name) else { continue };
-        if let Some(traces) = foreign(facts) {
+        if let Some(traces) = foreign(facts).filter(|_| !is_adopted(plan, facts)) {
             refusals.push(Refusal::Foreign { host: host.name.clone(), traces });
         }
+    }
+    if let Some(wanted) = plan.pki.adopted.filter(|_| stage == Stage::Fresh && !facts.is_empty()) {
+        refusals.push(Refusal::AdoptedGone { wanted });
     }
     let etcd = match stage {
         Stage::Fresh => membership::first_members(plan, facts, &mut refusals),
@@ -176,12 +191,22 @@ pub fn survey(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Result<Standing
     if refusals.is_empty() { Ok(Standing { stage, pod_cidrs, etcd, api_servers, joins: BTreeMap::new() }) } else { Err(refusals) }
 }
 
-/// Whether the cluster lives: a host says that it was formed.
+/// Whether the cluster lives: a host says that it was formed, or has an API server of the cluster
+/// that the plan adopts.
 #[must_use]
-pub fn stage(facts: &BTreeMap<HostName, Facts>) -> Stage {
-    let formed = RemotePath::fixed(FORMED_FILE);
-    let living = facts.values().any(|facts| facts.state.files.contains_key(&formed));
+pub fn stage(plan: &Plan, facts: &BTreeMap<HostName, Facts>) -> Stage {
+    let (formed, manifest) = (RemotePath::fixed(FORMED_FILE), RemotePath::fixed(API_SERVER_MANIFEST));
+    let has = |facts: &Facts, path| facts.state.files.contains_key(path);
+    let living = facts.values().any(|facts| has(facts, &formed) || has(facts, &manifest) && is_adopted(plan, facts));
     if living { Stage::Living } else { Stage::Fresh }
+}
+
+/// Whether a host belongs to the cluster that the plan adopts: it has that cluster's CA. Somebody
+/// else's cluster has another, so a plan that was pointed at the wrong hosts is refused.
+#[must_use]
+pub fn is_adopted(plan: &Plan, facts: &Facts) -> bool {
+    let found = || inspect::certificate(facts.state.content(&paths::ca_certificate())?).ok();
+    plan.pki.adopted.is_some_and(|wanted| found().is_some_and(|found| found.fingerprint() == wanted))
 }
 
 /// How things stand where there is nothing: for `render`.

@@ -45,7 +45,7 @@ pub(super) async fn look<T: Transport + 'static>(
 ) -> Survey<T> {
     let (facts, absent) = probe(plan, transport.as_ref(), None, wanted).await;
     let keeper_absent = plan.hosts.iter().any(|host| On::Keepers.includes(plan, host) && !facts.contains_key(&host.name));
-    let stage = match standing::stage(&facts) {
+    let stage = match standing::stage(plan, &facts) {
         Stage::Fresh if keeper_absent => None,
         stage => Some(stage),
     };

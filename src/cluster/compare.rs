@@ -3,6 +3,9 @@
 
 use serde_json::Value;
 
+use crate::kubernetes::CONFIGURATION_HASH_ANNOTATION;
+use crate::meaning;
+
 /// The annotation with the digest of what slipway last applied.
 pub const APPLIED_ANNOTATION: &str = "slipway.dev/applied";
 
@@ -12,6 +15,24 @@ pub fn missing_fields(wanted: &Value, found: &Value) -> Vec<String> {
     let mut missing = Vec::new();
     walk("", wanted, Some(found), &mut missing);
     missing
+}
+
+/// The same for an object that slipway never applied: texts of a ConfigMap count as there if they say
+/// all that is wanted, in whatever form, and with them the hash that kubeadm keeps over its own form.
+#[must_use]
+pub fn missing_fields_of_others(wanted: &Value, found: &Value) -> Vec<String> {
+    let missing = missing_fields(wanted, found);
+    if wanted["kind"] != "ConfigMap" || found.pointer("/metadata/annotations").is_some_and(|all| all.get(APPLIED_ANNOTATION).is_some()) {
+        return missing;
+    }
+    let says_the_same = |key: &str| {
+        let text = |object: &Value| object["data"].get(key).and_then(Value::as_str).map(str::to_owned);
+        matches!((text(wanted), text(found)), (Some(wanted), Some(found)) if meaning::contains(&wanted, &found))
+    };
+    let is_text = |path: &String| path.strip_prefix("data.").is_some_and(says_the_same);
+    let rest: Vec<String> = missing.into_iter().filter(|path| !is_text(path)).collect();
+    let hash = format!("metadata.annotations.{CONFIGURATION_HASH_ANNOTATION}");
+    if rest == [hash] { Vec::new() } else { rest }
 }
 
 fn walk(path: &str, wanted: &Value, found: Option<&Value>, missing: &mut Vec<String>) {
@@ -81,6 +102,20 @@ mod tests {
         let wanted = json!({ "spec": { "ports": [{ "port": 53 }], "selector": {}, "x": null } });
         let found = json!({ "spec": { "ports": [{ "port": 53, "nodePort": 3 }], "clusterIP": "1.2.3.4" } });
         assert!(missing_fields(&wanted, &found).is_empty());
+    }
+
+    #[test]
+    fn texts_that_somebody_else_wrote_are_compared_by_what_they_say() {
+        let object = |text: &str, hash: &str| {
+            json!({ "kind": "ConfigMap", "metadata": { "annotations": { CONFIGURATION_HASH_ANNOTATION: hash } }, "data": { "kubelet": text } })
+        };
+        let (wanted, mut found) = (object("a: 1\n", "x"), object("b: 0s\na: 1\n", "y"));
+        assert!(missing_fields_of_others(&wanted, &found).is_empty());
+        let other = missing_fields_of_others(&wanted, &object("a: 2\n", "y"));
+        assert_eq!(other.len(), 2, "{other:?}");
+        found["metadata"]["annotations"][APPLIED_ANNOTATION] = "z".into();
+        let own = missing_fields_of_others(&wanted, &found);
+        assert!(own.contains(&"data.kubelet".to_owned()), "what slipway applied is compared by its bytes: {own:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use kube::discovery::{self, Scope};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::compare::{APPLIED_ANNOTATION, essence, missing_fields};
+use super::compare::{APPLIED_ANNOTATION, essence, missing_fields_of_others};
 use super::quorum::Verdict;
 use super::wire::{self, Tls, describe};
 use super::etcd::Member;
@@ -140,7 +140,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
             return Ok(Some(missing(Artifact::Object(object))));
         };
         let found = serde_json::to_value(&found).unwrap_or_default();
-        let changed = missing_fields(&object.value, &found);
+        let changed = missing_fields_of_others(&object.value, &found);
         if changed.is_empty() {
             return Ok(None);
         }
@@ -422,7 +422,7 @@ fn missing(artifact: Artifact) -> Change {
 }
 
 /// A GET of a path; the error says what was seen, on one line.
-pub(super) async fn ask(client: &kube::Client, path: &str) -> Result<String, String> {
+pub(crate) async fn ask(client: &kube::Client, path: &str) -> Result<String, String> {
     let request = http::Request::get(path).body(Vec::new()).expect("paths are plain");
     match timeout(QUESTION, client.request_text(request)).await {
         Ok(answer) => answer.map_err(|error| describe(&error)),

@@ -14,6 +14,7 @@ use super::ClusterError;
 use super::live::{FIELD_MANAGER, failed};
 use crate::artifact::{Artifact, NodeMarks};
 use crate::change::{Change, Reason};
+use crate::meaning::socket;
 
 /// How long a kubelet that has registered its Node may take to make its CSINode before the pod
 /// networks are set all the same.
@@ -82,7 +83,9 @@ pub(crate) fn differences(wanted: &NodeMarks, node: &Node) -> Vec<String> {
     changed.extend(wanted.labels.iter().filter(|(key, value)| labels.get(*key) != Some(value)).map(|(key, _)| format!("labels.{key}")));
     changed.extend(wanted.absent_labels.iter().filter(|key| labels.contains_key(*key)).map(|key| format!("labels.{key}")));
     changed.extend(
-        wanted.annotations.iter().filter(|(key, value)| annotations.get(*key) != Some(value)).map(|(key, _)| format!("annotations.{key}")),
+        // A socket's path and its address are one socket (kubeadm's annotation has either).
+        wanted.annotations.iter().filter(|(key, value)| annotations.get(*key).map(|found| socket(found)) != Some(socket(value)))
+            .map(|(key, _)| format!("annotations.{key}")),
     );
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     if merged_taints(wanted, &taints) != taints {

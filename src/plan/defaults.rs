@@ -127,6 +127,7 @@ impl Default for Pki {
             ca_validity: ca_validity(),
             renew_before: renew_before(),
             extra_sans: Vec::new(),
+            adopted: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::problem::Problems;
 mod components;
 mod endpoint;
 mod etcd;
-mod flags;
+pub mod flags;
 mod hosts;
 mod labels;
 mod network;

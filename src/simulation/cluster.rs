@@ -14,7 +14,7 @@ use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
-use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields};
+use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields_of_others};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::etcd::{Member, MembershipApi as _};
 use crate::cluster::{Cluster, ClusterError, departure, joining, maintenance, marks};
@@ -190,7 +190,7 @@ impl SimulatedCluster {
         let Some(found) = store.objects.get(&object.id()) else {
             return Some(Change { artifact: Artifact::Object(object), reason: Reason::Missing, before: None });
         };
-        let changed = missing_fields(&object.value, found);
+        let changed = missing_fields_of_others(&object.value, found);
         if changed.is_empty() {
             return None;
         }

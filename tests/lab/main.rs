@@ -12,6 +12,7 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
+mod adopt;
 mod authority;
 mod certificates;
 mod cut_off;

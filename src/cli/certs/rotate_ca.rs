@@ -172,7 +172,7 @@ impl Rotation<'_> {
             return Err(Failure::from_error(Kind::Unreachable, error)
                 .hint("nothing was changed: a host that is away would be locked out by a new CA, so all must answer"));
         }
-        if standing::stage(&facts) == Stage::Fresh {
+        if standing::stage(&self.plan, &facts) == Stage::Fresh {
             return Err(Failure::new(Kind::Refused, format!("cluster {} is not formed yet", self.plan.name)).hint("run `slipway apply` first"));
         }
         let chosen = |pair: &ClusterPair| self.arguments.which.iter().any(|which| which.includes(*pair));

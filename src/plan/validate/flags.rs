@@ -29,6 +29,20 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     }
 }
 
+/// Whether slipway itself sets that flag, so that `extraArgs` of this section of the plan cannot.
+#[must_use]
+pub fn is_owned(section: &str, flag: &str) -> bool {
+    let program = match section {
+        "apiServer" => Program::ApiServer,
+        "controllerManager" => Program::ControllerManager,
+        "scheduler" => Program::Scheduler,
+        "etcd" => Program::Etcd,
+        "kubelet" => Program::Kubelet,
+        _ => return false,
+    };
+    OWNED.iter().any(|(owner, name, _)| *owner == program && *name == flag)
+}
+
 fn check_arguments(
     plan: &Plan,
     program: Program,
