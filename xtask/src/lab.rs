@@ -120,9 +120,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether a host is of the tests: those numbered from 30 to 39 or 60 to 69, and
-/// `reset-N` and `up-N`. A developer's own
-/// are others.
+/// Whether a host is of the tests: those numbered from 30 to 89. A developer's own are others.
 pub fn is_of_tests(name: &str) -> bool {
     let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u8>().ok());
     number.is_some_and(|number| (30..90).contains(&number))
