@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use super::*;
-use crate::artifact::Secret;
+use crate::artifact::{Artifact, Secret};
+use crate::change::Change;
 use crate::cluster::ClusterError;
 use crate::cluster::etcd::{Member, MemberId};
 use crate::facts::{FoundFile, FoundKind};
+use crate::graph::Gate;
 use crate::names::{Mode, RemotePath};
 use crate::transport::{ApplyError, ProbeRequest, Stream, Work};
 

@@ -1,0 +1,122 @@
+//! The steps with what differs: of every host what is wanted against what was found, and of the cluster
+//! what its API says. A step without changes is there too, because its gates may be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::artifact::Artifact;
+use crate::change::{Change, Reason};
+use crate::cluster::Cluster;
+use crate::desired::{self, Inputs};
+use crate::diff::host_changes;
+use crate::facts::Facts;
+use crate::failure::{Failure, Kind};
+use crate::graph::{Gate, Step};
+use crate::kubernetes::objects::ObjectInputs;
+use crate::names::HostName;
+use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, UPGRADE_RULES};
+use crate::upgrade::turns::{NodeSeen, Turns};
+use crate::{bootstrap_token, joining, pause, upgrade};
+
+/// The steps on hosts, with what differs on each.
+pub(super) fn on_hosts(
+    inputs: &Inputs<'_>,
+    facts: &BTreeMap<HostName, Facts>,
+    nodes: &BTreeMap<HostName, NodeSeen>,
+) -> Result<Vec<Step>, Failure> {
+    let turns = Turns::of(inputs.plan, facts, nodes);
+    let mut steps = Vec::new();
+    for host in &inputs.plan.hosts {
+        let Some(seen @ Facts { system, state }) = facts.get(&host.name) else { continue };
+        let mut changed = BTreeSet::new();
+        let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+        let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+        let mut kept: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
+        for (phase, artifacts) in phases {
+            if matches!(phase, Phase::Etcd | Phase::ControlPlane | Phase::Kubelet) {
+                kept.insert(phase, artifacts.clone());
+            }
+            changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
+        }
+        let join = inputs.standing.joins.get(&host.name);
+        // With no other API server there is nobody to give the requests to.
+        let others = inputs.standing.stage == Stage::Living && desired::has_other_api_server(host, inputs.standing);
+        let wanted = kept.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
+        let paused = others && join.is_none() && pause::around_etcd(&mut changes, wanted, state);
+        if let Some(join) = join {
+            joining::around_etcd(&mut changes, join, &kept, state);
+        } else if inputs.standing.stage == Stage::Living {
+            turns.defer(host, seen, kept.get(&Phase::Kubelet).map_or(&[][..], Vec::as_slice), &mut changes);
+        }
+        let of_upgrade: Vec<&Rule> = UPGRADE_RULES.iter().filter(|rule| changes.contains_key(&rule.phase)).collect();
+        for rule in RULES.iter().chain(of_upgrade).filter(|rule| rule.on.includes(inputs.plan, host)) {
+            let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
+            if (paused || join.is_some()) && rule.phase == Phase::Etcd {
+                gates.push(Gate::EtcdHealthy(host.name.clone()));
+            }
+            if rule.phase == Phase::KubeletUpgrade {
+                gates.splice(0..0, turns.gates(host, seen));
+            }
+            let changes = changes.remove(&rule.phase).unwrap_or_default();
+            let mut fallback = Vec::new();
+            if inputs.standing.stage == Stage::Living && join.is_none() {
+                let version = format!(":{}", inputs.plan.kubernetes.version);
+                let (back, more) = upgrade::fallback::of(rule.phase, host, seen, &version, &changes);
+                gates.extend(more.into_iter().filter(|gate| !gates.contains(gate)).collect::<Vec<_>>());
+                fallback = back;
+            }
+            steps.push(Step {
+                id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing),
+                changes,
+                gates,
+                fallback,
+            });
+        }
+    }
+    Ok(steps)
+}
+
+/// The steps on the cluster, with what differs there.
+pub(super) async fn on_cluster<C: Cluster>(
+    inputs: &Inputs<'_>,
+    cluster: &C,
+    now: Timestamp,
+) -> Result<Vec<Step>, Failure> {
+    let objects = ObjectInputs {
+        plan: inputs.plan,
+        release: inputs.release,
+        ca_pem: &inputs.material.api.ca_pem,
+        token: Some(bootstrap_token::first(inputs.plan.name.as_str(), now)),
+    };
+    let wanted = desired::cluster::artifacts(inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+    let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+    let (phases, artifacts): (Vec<Phase>, Vec<Artifact>) =
+        wanted.into_iter().flat_map(|(phase, artifacts)| artifacts.into_iter().map(move |artifact| (phase, artifact))).unzip();
+    // A cluster that is only being formed is not asked.
+    let unasked = match inputs.standing.stage {
+        Stage::Fresh => Reason::Missing,
+        Stage::Living => Reason::Unseen,
+    };
+    let answers = match inputs.standing.stage {
+        Stage::Fresh => None,
+        Stage::Living => cluster.changes(artifacts.clone()).await.ok(),
+    };
+    let answers = answers.unwrap_or_else(|| {
+        artifacts.into_iter().map(|artifact| Some(Change { artifact, reason: unasked.clone(), before: None })).collect()
+    });
+    for (phase, change) in phases.into_iter().zip(answers) {
+        changes.entry(phase).or_default().extend(change);
+    }
+    let rules = RULES.iter().filter(|rule| rule.on == On::Cluster);
+    Ok(rules
+        .map(|rule| Step {
+            id: StepId { phase: rule.phase, target: Target::Cluster },
+            before: Vec::new(),
+            changes: changes.remove(&rule.phase).unwrap_or_default(),
+            gates: desired::gates(rule.phase, inputs.plan, None, inputs.standing.stage, inputs.local),
+            fallback: Vec::new(),
+        })
+        .collect())
+}
