@@ -11,7 +11,6 @@ mod plan_file;
 mod slipway;
 mod snapshot;
 
-mod authority;
 mod certificates;
 mod cut_off;
 mod faults;
