@@ -126,7 +126,7 @@ pub fn create(store: &KeyStore, authorities: &[NewAuthority]) -> Result<(), KeyS
     let failed = |path: &Path| { let path = path.to_owned(); move |source| KeyStoreError::File { path, source } };
     fs::create_dir_all(parent).map_err(failed(parent))?;
     // Mode 0700 from the beginning; it goes away if anything fails.
-    let new = tempfile::Builder::new().prefix(".slipway-store-").tempdir_in(parent).map_err(failed(parent))?;
+    let new = tempfile::Builder::new().prefix(".slipway-store-").permissions(fs::Permissions::from_mode(0o700)).tempdir_in(parent).map_err(failed(parent))?;
     let inside = KeyStore { directory: new.path().to_owned(), ..store.clone() };
     for NewAuthority { authority, certificate, key } in authorities {
         write(&key_file(&inside, *authority), 0o600, &lock.encrypt(key.expose())?)?;

@@ -90,6 +90,9 @@ const ROWS: &[(&str, &[&str])] = &[
     ("pki: {validity: 0s, extraSans: [a.test, a.test]}", &["pki-renewal pki.renewBefore", "pki-validity pki.validity", "san-repeated pki.extraSans[1]"]),
     ("pki: {validity: 9000h, caValidity: 8000h}", &["pki-validity pki.validity", "pki-validity pki.validity"]),
     ("pki: {validity: 720h}", &["pki-renewal pki.renewBefore"]),
+    ("pki: {authority: {operator: {directory: d, recipients: [age1x], passphraseFile: p}}}", &["pki-authority pki.authority.operator", "pki-key-store pki.authority.operator.passphraseFile", "pki-key-store pki.authority.operator.recipients[0]"]),
+    ("pki: {authority: {operator: {directory: d, identityFile: i}}}", &["pki-authority pki.authority.operator", "pki-key-store pki.authority.operator.identityFile"]),
+    ("pki: {authority: {external: {cluster: a, frontProxy: b}}}", &["pki-authority pki.authority.external", "pki-authority pki.authority.external"]),
     // Flags.
     ("apiServer: {extraArgs: {insecure-port: 0, secure-port: 1, --v: 1, feature_gates: a}}", &[
         "flag-removed apiServer.extraArgs.insecure-port", "flag-owned apiServer.extraArgs.secure-port",
