@@ -42,7 +42,7 @@ fn members_join_one_after_another_and_nothing_is_lost() {
         (growing(3, 1, 0), growing(5, 2, 0), names(&["cp-1", "cp-2", "cp-3", "cp-4", "cp-5"])),
         (growing(2, 0, 1), growing(2, 0, 3), names(&["etcd-1", "etcd-2", "etcd-3"])),
     ] {
-        for seed in 0..4 {
+        for seed in 0..if std::env::var_os("SLIPWAY_TORTURE").is_some() { 20 } else { 2 } {
             simulated(async {
                 let simulation = living(&before, &after, seed).await;
                 let objects = simulation.world().clusters.values().next().unwrap().objects.clone();
