@@ -1,3 +1,5 @@
+//! What means the same and what does not, file by file.
+
 use super::*;
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {x: y}}\nspec: {containers: [{name: a, image: i, command: [a, --b=1, --a=2]}], volumes: [{name: n}, {name: m}]}\n";
