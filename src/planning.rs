@@ -126,7 +126,7 @@ pub async fn plan<T: Transport, C: Cluster>(
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    let (facts, absent) = probe_all(&plan, transport, options.lock.clone()).await?;
+    let (mut facts, absent) = probe_all(&plan, transport, options.lock.clone()).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.hosts)?;
     upgrade::check(&plan, &facts, standing.stage).map_err(|refusals| refused(&refusals, upgrade::UpgradeRefusal::hint))?;
@@ -145,7 +145,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         absent: absent.keys().cloned().collect(),
     });
 
-    let standing = with_members(standing, &plan, &facts, &cluster, options.hosts, &mut warnings).await?;
+    let standing = with_members(standing, &plan, &mut facts, transport, &cluster, options.hosts, &mut warnings).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = host_steps(&inputs, &facts)?;
     steps.extend(cluster_steps(&inputs, &cluster, options.now).await?);
@@ -318,10 +318,15 @@ async fn material<T: Transport>(
 }
 
 /// How things stand with what a living etcd says about its members.
-async fn with_members<C: Cluster>(
+///
+/// The hosts were looked at before etcd is asked. A member that was started in between (by the last
+/// command of a run that was killed) had no data then and has a name in the list now, as if its data
+/// were gone. So a host is looked at again before it is believed to have lost anything.
+async fn with_members<T: Transport, C: Cluster>(
     standing: Standing,
     plan: &Plan,
-    facts: &BTreeMap<HostName, Facts>,
+    facts: &mut BTreeMap<HostName, Facts>,
+    transport: &T,
     cluster: &C,
     chosen: &[HostName],
     warnings: &mut Vec<Finding>,
@@ -329,6 +334,7 @@ async fn with_members<C: Cluster>(
     if standing.stage == Stage::Fresh || plan.etcd.external.is_some() {
         return Ok(standing);
     }
+    let refuse = |refusals: Vec<standing::Refusal>| refused(&refusals, |refusal| refusal.hint().to_owned());
     let members = cluster.members().await;
     let members = members.as_deref().map_err(ToString::to_string);
     if let Ok(members) = members {
@@ -340,7 +346,18 @@ async fn with_members<C: Cluster>(
             hint: "put its host back into the plan and take it out with `slipway reset PLAN --host NAME` (with `--gone` if it is lost)".into(),
         }));
     }
-    standing.with_members(plan, facts, members, chosen).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))
+    let believed = standing.with_members(plan, facts, members.clone(), chosen).map_err(refuse)?;
+    let lost = believed.data_gone();
+    if lost.is_empty() {
+        return Ok(believed);
+    }
+    let (again, silent) = probe(plan, transport, None, |host| lost.contains(&host.name)).await;
+    if let Some(error) = silent.values().next() {
+        return Err(Failure::from_error(Kind::Unreachable, error).hint("nothing was changed; run the same command again"));
+    }
+    facts.extend(again);
+    let standing = standing::survey(plan, facts).map_err(refuse)?;
+    standing.with_members(plan, facts, members, chosen).map_err(refuse)
 }
 
 /// The steps on hosts, with what differs on each.

@@ -24,6 +24,10 @@ pub const TRUST_ANNOTATION: &str = "slipway.dev/trusts";
 /// once in a minute, clients of Kubernetes' own library read the file again after a minute.
 const NOTICED: SignedDuration = SignedDuration::from_mins(3);
 
+/// How long a controller manager may take from its start until every namespace has its CA: a lease of
+/// another one that is gone runs out after 15 s.
+const PUBLISHED: SignedDuration = SignedDuration::from_secs(60);
+
 /// Reads a list from the API.
 async fn list(client: &kube::Client, path: &str) -> Result<Vec<Value>, String> {
     let text = ask(client, path).await?;
@@ -200,26 +204,33 @@ pub struct Holders {
 /// namespace's copy of it was what it is now: a program that reads the file once trusts what was in
 /// it then.
 ///
+/// A controller manager reads the file it publishes when it starts, so a copy is no younger than the
+/// last start of one and the time it takes to lead and to publish. The object itself does not tell:
+/// API servers before v1.22 leave the time of a managed field alone when only its value changes.
+///
 /// # Errors
 /// No API server answers.
 pub async fn readers_of_old(client: &kube::Client) -> Result<BTreeSet<String>, String> {
-    let maps = list(client, "/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt").await?;
-    let pods = list(client, "/api/v1/pods").await?;
-    Ok(readers(&pods, &maps))
+    Ok(readers(&list(client, "/api/v1/pods").await?))
 }
 
-fn readers(pods: &[Value], maps: &[Value]) -> BTreeSet<String> {
-    let changed = |namespace: &str| {
-        let map = maps.iter().find(|map| text(map, "/metadata/namespace") == namespace)?;
-        let fields = map.pointer("/metadata/managedFields").and_then(Value::as_array)?;
-        fields.iter().filter_map(|field| text(field, "/time").parse::<Timestamp>().ok()).max()
-    };
-    let is_old = |pod: &&Value| match (started(pod), changed(text(pod, "/metadata/namespace"))) {
-        (Some(started), Some(changed)) => started <= changed,
+fn readers(pods: &[Value]) -> BTreeSet<String> {
+    let published = last_start(pods, "kube-controller-manager").map(|start| start + PUBLISHED);
+    let is_old = |pod: &&Value| match (started(pod), published) {
+        (Some(started), Some(published)) => started <= published,
         // Who cannot be judged is named.
         _ => true,
     };
     pods.iter().filter(|pod| mounts_account(pod) && !is_own(pod)).filter(is_old).map(owner).collect()
+}
+
+/// When a container of that component of the control plane was started last.
+fn last_start(pods: &[Value], component: &str) -> Option<Timestamp> {
+    let of_component = pods.iter().filter(|pod| text(pod, "/metadata/labels/component") == component);
+    of_component
+        .flat_map(|pod| pod.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten())
+        .filter_map(|status| text(status, "/state/running/startedAt").parse::<Timestamp>().ok())
+        .max()
 }
 
 /// Who still holds tokens of another key.
@@ -234,12 +245,7 @@ pub async fn token_holders(client: &kube::Client, key_id: &str, now: Timestamp) 
 
 fn holders(pods: &[Value], stale: &BTreeSet<String>, now: Timestamp) -> Holders {
     // An API server signs with the new key since it started; one that restarted later only makes us wait longer.
-    let servers = pods.iter().filter(|pod| text(pod, "/metadata/labels/component") == "kube-apiserver");
-    let signing_since = servers
-        .flat_map(|pod| pod.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten())
-        .filter_map(|status| text(status, "/state/running/startedAt").parse::<Timestamp>().ok())
-        .max()
-        .unwrap_or(now);
+    let signing_since = last_start(pods, "kube-apiserver").unwrap_or(now);
     let mut found = Holders::default();
     for pod in pods.iter().filter(|pod| !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")) {
         for volume in pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten() {
@@ -327,7 +333,11 @@ mod tests {
     }
 
     fn api_server(started: &str) -> Value {
-        json!({ "metadata": { "namespace": "kube-system", "name": "a", "labels": { "component": "kube-apiserver" } },
+        component("kube-apiserver", started)
+    }
+
+    fn component(name: &str, started: &str) -> Value {
+        json!({ "metadata": { "namespace": "kube-system", "name": "a", "labels": { "component": name } },
             "status": { "containerStatuses": [{ "state": { "running": { "startedAt": started } } }] } })
     }
 
@@ -365,15 +375,15 @@ mod tests {
 
     #[test]
     fn readers_are_those_that_started_before_their_copy_changed() {
-        let map = json!({ "metadata": { "namespace": "shop", "managedFields": [{ "time": "2026-01-01T12:00:00Z" }] } });
-        let old = pod("a", "2026-01-01T11:00:00Z", &json!({}));
-        let new = pod("b", "2026-01-01T12:00:05Z", &json!({}));
-        assert_eq!(readers(std::slice::from_ref(&old), std::slice::from_ref(&map)), ["Deployment shop/web".to_owned()].into());
-        assert!(readers(std::slice::from_ref(&new), std::slice::from_ref(&map)).is_empty());
-        assert_eq!(readers(&[new], &[]).len(), 1, "who cannot be judged is named");
+        let manager = component("kube-controller-manager", "2026-01-01T12:00:00Z");
+        let old = pod("a", "2026-01-01T12:00:30Z", &json!({}));
+        let new = pod("b", "2026-01-01T12:01:05Z", &json!({}));
+        assert_eq!(readers(&[old.clone(), manager.clone()]), ["Deployment shop/web".to_owned()].into());
+        assert!(readers(&[new.clone(), manager.clone()]).is_empty());
+        assert_eq!(readers(&[new]).len(), 1, "who cannot be judged is named");
         let mut without = old;
         without["spec"]["containers"] = json!([{ "volumeMounts": [] }]);
-        assert!(readers(&[without], &[map]).is_empty());
+        assert!(readers(&[without, manager]).is_empty());
     }
 
     #[test]

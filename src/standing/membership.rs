@@ -175,6 +175,13 @@ impl Standing {
         Ok(self)
     }
 
+    /// Hosts whose member was started once and whose data is not there: it would be replaced.
+    #[must_use]
+    pub fn data_gone(&self) -> BTreeSet<HostName> {
+        let is_gone = |join: &Join| matches!(join.announce, Some(Membership::Learner { replaces: Some(_), .. }));
+        self.joins.iter().filter(|(_, join)| is_gone(join)).map(|(host, _)| host.clone()).collect()
+    }
+
     /// One after another: each is started with the members that there are when its turn comes.
     /// Members without data first, then those that come new; what is not chosen comes in a later run.
     fn order_in(&mut self, plan: &Plan, members: &[Member], mut joiners: Vec<Joiner<'_>>, chosen: &[HostName]) {

@@ -134,6 +134,8 @@ fn five_and_back(machines: &mut Machines, desk: &Desk, cluster: &Cluster, three:
     machines.power_off("g-85");
     desk.run_for(0, &["reset", &five, "--host", "g-85", "--gone", "--yes"]);
     assert_eq!(members(cluster, "g-82"), THREE);
+    // Those that stay forget the way to the pods of those that left.
+    desk.run_for(0, &["apply", three, "--yes"]);
     nothing_is_left_to_do(desk, three, 3);
     writer.lost_nothing(machines, cluster);
 }

@@ -56,8 +56,13 @@ fn all_authorities_are_replaced_while_the_cluster_serves() {
     let (first, worker) = ("cp-30", "worker-30");
     let before = generation(&machines, control_planes);
     let cluster = Cluster::of(&desk, &machines, &file, first);
-    cluster.serve(&desk, "holder", worker);
-    cluster.pod_address("holder");
+    // What its owner does when slipway names the pod.
+    let restart = |cluster: &Cluster| {
+        cluster.kubectl(&["delete", "pod", "holder", "--wait=true", "--ignore-not-found"]);
+        cluster.serve(&desk, "holder", worker);
+        cluster.pod_address("holder");
+    };
+    restart(&cluster);
     desk.run_for(0, &["certs", "rotate-ca", &file, "--status"]).says("not being replaced");
 
     machines.step("to state 1, killed on the way and resumed");
@@ -83,14 +88,15 @@ fn all_authorities_are_replaced_while_the_cluster_serves() {
 
     machines.step("to state 2; a pod with a token of the old key is named, and nothing goes on without it");
     desk.run_for(4, &to("sign-new")).says("Pod default/holder").says("restart them");
-    cluster.kubectl(&["delete", "pod", "holder", "--wait=true"]);
-    cluster.serve(&desk, "holder", worker);
-    cluster.pod_address("holder");
+    restart(&cluster);
     desk.run_for(0, &to("sign-new")).says("state 2");
 
     machines.step("back to state 1, and forward again");
     desk.run_for(0, &["certs", "rotate-ca", &file, "--yes", "--back"]).says("state 1");
     if torture {
+        // Its token is of the key that is to go now.
+        desk.run_for(4, &["certs", "rotate-ca", &file, "--yes", "--back"]).says("Pod default/holder");
+        restart(&cluster);
         desk.run_for(0, &["certs", "rotate-ca", &file, "--yes", "--back"]).says("state 0");
         for state in ["to state 1", "to state 2"] {
             let running = desk.start(&["certs", "rotate-ca", &file, "--yes"]);
@@ -98,6 +104,8 @@ fn all_authorities_are_replaced_while_the_cluster_serves() {
             std::thread::sleep(Duration::from_secs(10));
             running.kill();
         }
+        desk.run_for(4, &to("sign-new")).says("Pod default/holder");
+        restart(&cluster);
     }
 
     machines.step("to the end, killed in the last state");

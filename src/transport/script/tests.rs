@@ -546,3 +546,38 @@ fn the_calls_of_a_script_read_well() {
     finish '2'
     ");
 }
+
+/// A runtime with one container of a static pod, which runs until it is told to end.
+const PATIENT: &str = r#"#!/bin/sh
+case "$*" in
+  *'containers ls'*) echo abc ;;
+  *'tasks ls'*) if [ -e "$ROOT/ended" ]; then echo 'abc 12 STOPPED'; else echo 'abc 12 RUNNING'; fi ;;
+  *'tasks kill'*) printf '%s\n' "ctr $*" >>"$ROOT/calls"; [ ! -e "$ROOT/stubborn" ] || case "$*" in *TERM*) exit 0 ;; esac; : >"$ROOT/ended" ;;
+esac
+"#;
+
+#[test]
+fn a_pod_that_the_kubelet_does_not_end_is_ended() {
+    let paused = |text: &str| Change {
+        reason: Reason::Content { found: None, drift: false },
+        ..file("/etc/kubernetes/manifests/etcd.yaml", 0o600, text)
+    };
+    for (stubborn, signals) in [(false, &["TERM"][..]), (true, &["TERM", "KILL"])] {
+        let host = Host::new();
+        host.stub("ctr", PATIENT);
+        if stubborn {
+            host.write("stubborn", "");
+        }
+        host.good(&[paused("new")]);
+        let calls = host.read("calls");
+        let killed: Vec<&str> = calls.lines().filter(|line| line.contains("tasks kill")).collect();
+        assert_eq!(killed.len(), signals.len(), "{calls}");
+        assert!(killed.iter().zip(signals).all(|(line, signal)| line.contains(&format!("kill -s {signal} abc"))), "{calls}");
+        assert!(calls.lines().any(|line| line == "systemctl restart kubelet.service"), "{calls}");
+    }
+    let host = Host::new();
+    host.stub("ctr", PATIENT);
+    host.write("ended", "");
+    host.good(&[paused("new")]);
+    assert!(!host.read("calls").contains("restart kubelet"), "one that ends by itself needs no help");
+}
