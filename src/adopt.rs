@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::facts::Facts;
 use crate::names::HostName;
+use crate::plan::problem::Severity;
 use crate::plan::{Plan, load, report};
 use crate::release::{Release, UnsupportedRelease};
 use crate::standing::API_SERVER_MANIFEST;
@@ -177,7 +178,38 @@ fn check_ports(found: &Found<'_>) -> Result<(), AdoptError> {
     Ok(())
 }
 
+/// The text, after everything that a plan must not say was taken out and told: `load` decides what
+/// that is, so a plan that is written is one that is read.
 fn finish(mut draft: Draft) -> Result<Adoption, AdoptError> {
+    loop {
+        let text = text(&mut draft);
+        let problems = match load::parse(&text) {
+            Ok((plan, _)) => return Ok(Adoption { text, plan, left: draft.left }),
+            Err(problems) => problems,
+        };
+        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let Some(problem) = errors.into_iter().find(|problem| may_go(&problem.path.to_string())) else {
+            return Err(AdoptError::Invalid(format!("\n{}", report::render(&problems, &text, "plan", false))));
+        };
+        let before = draft.document.clone();
+        problem.path.remove_from(&mut draft.document);
+        if draft.document == before {
+            return Err(AdoptError::Invalid(format!("\n{}", report::render(&problems, &text, "plan", false))));
+        }
+        draft.leave(&problem.path, format!("a plan must not say what the cluster has there ({})", problem.message));
+    }
+}
+
+/// Whether a field that is no good may be left out: settings of components and marks of Nodes, and
+/// nothing that says what the cluster is.
+fn may_go(path: &str) -> bool {
+    let settings = ["kubelet.", "kubeProxy.", "coreDns.", "apiServer.", "controllerManager.", "scheduler.", "etcd.extra"];
+    let of_host = path.strip_prefix("hosts[").and_then(|path| path.split_once("].")).map(|(_, path)| path);
+    settings.iter().any(|setting| path.starts_with(setting))
+        || of_host.is_some_and(|path| ["kubelet.", "labels.", "taints"].iter().any(|field| path.starts_with(field)))
+}
+
+fn text(draft: &mut Draft) -> String {
     draft.left.sort();
     draft.left.dedup();
     let mut text = String::from(
@@ -185,15 +217,11 @@ fn finish(mut draft: Draft) -> Result<Adoption, AdoptError> {
          # would change. `pki.adopted` says whose hosts these are; it can stay.\n",
     );
     for Remainder { place, reason } in &draft.left {
-        text.push_str(&format!("# Not in this plan: {place}: {reason}\n").replace(['\r', '\t'], " "));
+        let line: String = format!("{place}: {reason}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text.push_str(&format!("# Not in this plan: {line}\n"));
     }
     text.push_str(&crate::yaml::write(&draft.document));
-    match load::parse(&text) {
-        Ok((plan, _)) => Ok(Adoption { text, plan, left: draft.left }),
-        Err(problems) => {
-            Err(AdoptError::Invalid(format!("\n{}", report::render(&problems, &text, "plan", false))))
-        }
-    }
+    text
 }
 
 #[cfg(test)]

@@ -140,15 +140,18 @@ fn normal(name: &str, value: Value) -> Value {
                 let value = normal(&name, value);
                 (name, value)
             });
-            let kept = normal_fields.filter(|(name, value)| name != "creationTimestamp" && !is_empty(value));
+            let says = |name: &str, value: &Value| name != "creationTimestamp" && !is_empty(value) && (name != "readOnly" || *value != false);
+            let kept = normal_fields.filter(|(name, value)| says(name, value));
             let sorted: BTreeMap<String, Value> = kept.collect();
             Value::Object(sorted.into_iter().collect())
         }
         Value::Array(elements) => {
             let mut elements: Vec<Value> = elements.into_iter().map(|element| normal("", element)).collect();
             match name {
-                "volumes" | "env" => elements.sort_by_key(|element| element["name"].to_string()),
+                "volumes" | "env" | "extraVolumes" | "extraEnvs" => elements.sort_by_key(|element| element["name"].to_string()),
                 "volumeMounts" => elements.sort_by_key(|element| element["mountPath"].to_string()),
+                "extraArgs" => elements.sort_by_key(|element| element["name"].to_string()),
+                "certSANs" | "serverCertSANs" | "peerCertSANs" => elements.sort_by_key(Value::to_string),
                 "command" if elements.len() > 1 => elements[1..].sort_by_key(flag_name),
                 _ => {}
             }

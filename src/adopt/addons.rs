@@ -10,7 +10,7 @@ use crate::release::Release;
 use crate::yaml;
 
 /// Zeros of kube-proxy's configuration that are values: its Go type tells them from "left out".
-const MEANINGFUL_ZEROS: &[&str] = &["maxPerCore", "min", "masqueradeBit", "localhostNodePorts", "oomScoreAdj", "tcpBeLiberal"];
+const MEANINGFUL_ZEROS: &[&str] = &["maxPerCore", "min", "masqueradeBit", "localhostNodePorts", "oomScoreAdj"];
 
 /// kube-proxy's and CoreDNS' fields.
 pub(super) fn fill(draft: &mut Draft, found: &Found<'_>, release: &Release) -> Result<(), AdoptError> {
@@ -56,7 +56,7 @@ fn without_defaults(name: &str, value: Value) -> Value {
 }
 
 fn is_default(name: &str, value: &Value) -> bool {
-    let zero = value.as_bool() == Some(false) || value.as_f64() == Some(0.0);
+    let zero = value.as_bool() == Some(false) || value.as_f64() == Some(0.0) || value.as_str() == Some("0");
     meaning::is_empty(value) || zero && !MEANINGFUL_ZEROS.contains(&name)
 }
 

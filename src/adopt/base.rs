@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{AdoptError, Draft, Found, components, kubelets, nodes};
+use super::{AdoptError, Draft, Found, kubelets, nodes};
 use crate::facts::State;
 use crate::names::{KubernetesVersion, Span};
 use crate::paths;
@@ -13,11 +13,17 @@ use crate::release::Release;
 use crate::trust::inspect;
 use crate::trust::specification::{Leaf, Storage, table};
 
+/// Where kubeadm keeps what it was told.
+const CONFIGURATION: &str = "ConfigMap kube-system/kubeadm-config";
+
 /// The plan without anything that needs a look at what slipway would make of it.
 pub(super) fn document(found: &Found<'_>) -> Result<Value, AdoptError> {
     let configuration = &found.objects.cluster_configuration;
     let text = |pointer: &str| configuration.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let place = "ConfigMap kube-system/kubeadm-config";
+    let place = CONFIGURATION;
+    if configuration.pointer("/etcd/external").is_some() {
+        return Err(AdoptError::unreadable(place, "etcd is external to the cluster, and such a cluster cannot be adopted yet"));
+    }
     let version = text("/kubernetesVersion").ok_or_else(|| AdoptError::unreadable(place, "it has no kubernetesVersion"))?;
     let version: KubernetesVersion = version.parse().map_err(|error| AdoptError::unreadable(place, error))?;
     let release = Release::of(version)?;
@@ -143,7 +149,14 @@ fn runtime(found: &Found<'_>, place: &str) -> Result<Value, AdoptError> {
 /// kept as they are, but a renewed one must not know fewer.
 pub(super) fn names(draft: &mut Draft, found: &Found<'_>) -> Result<(), AdoptError> {
     let plan = draft.plan()?;
-    let (mut api_server, mut etcd) = (BTreeSet::new(), BTreeSet::new());
+    let configuration = &found.objects.cluster_configuration;
+    // What kubeadm was told stands in its ConfigMap, even where the endpoint's name is meant.
+    let told = |pointers: &[&str]| -> BTreeSet<String> {
+        let lists = pointers.iter().filter_map(|pointer| configuration.pointer(pointer)?.as_array());
+        lists.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let mut api_server = told(&["/apiServer/certSANs"]);
+    let mut etcd = told(&["/etcd/local/serverCertSANs", "/etcd/local/peerCertSANs"]);
     for leaf in table::leaves(&plan, plan.kubernetes.version) {
         let more = match leaf.name {
             "apiserver" => &mut api_server,
@@ -157,10 +170,6 @@ pub(super) fn names(draft: &mut Draft, found: &Found<'_>) -> Result<(), AdoptErr
         if !names.is_empty() {
             draft.object(&[section]).insert("extraSans".to_owned(), json!(names));
         }
-    }
-    if found.objects.cluster_configuration.pointer("/etcd/external").is_some() {
-        let place = components::CONFIGURATION;
-        return Err(AdoptError::unreadable(place, "etcd is external to the cluster; slipway cannot adopt such a cluster yet"));
     }
     Ok(())
 }

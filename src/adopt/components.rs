@@ -20,9 +20,6 @@ use crate::release::Release;
 use crate::trust::rotation::SigningFiles;
 use crate::yaml;
 
-/// Where kubeadm keeps what it was told.
-pub(super) const CONFIGURATION: &str = "ConfigMap kube-system/kubeadm-config";
-
 /// A component as a static pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Component {

@@ -48,6 +48,12 @@ fn walk(path: &str, wanted: &Value, found: Option<&Value>, missing: &mut Vec<Str
     match (wanted, found) {
         (Value::Object(wanted), Value::Object(found)) => {
             for (key, value) in wanted {
+                // Who is bound to a role is a set.
+                if let ("subjects", Value::Array(one), Some(Value::Array(other))) = (key.as_str(), value, found.get(key)) {
+                    let (one, other) = (sorted(one), sorted(other));
+                    walk(&join(path, key), &one, Some(&other), missing);
+                    continue;
+                }
                 walk(&join(path, key), value, found.get(key), missing);
             }
         }
@@ -59,6 +65,12 @@ fn walk(path: &str, wanted: &Value, found: Option<&Value>, missing: &mut Vec<Str
         _ if wanted == found || is_empty(wanted) && is_empty(found) => {}
         _ => missing.push(path.to_owned()),
     }
+}
+
+fn sorted(subjects: &[Value]) -> Value {
+    let mut subjects = subjects.to_vec();
+    subjects.sort_by_key(|subject| ["kind", "namespace", "name"].map(|field| subject[field].as_str().unwrap_or_default().to_owned()));
+    Value::Array(subjects)
 }
 
 fn join(path: &str, key: &str) -> String {
@@ -102,6 +114,13 @@ mod tests {
         let wanted = json!({ "spec": { "ports": [{ "port": 53 }], "selector": {}, "x": null } });
         let found = json!({ "spec": { "ports": [{ "port": 53, "nodePort": 3 }], "clusterIP": "1.2.3.4" } });
         assert!(missing_fields(&wanted, &found).is_empty());
+    }
+
+    #[test]
+    fn the_order_of_subjects_means_nothing() {
+        let object = |names: &[&str]| json!({ "subjects": names.iter().map(|name| json!({ "kind": "Group", "name": name })).collect::<Vec<_>>() });
+        assert!(missing_fields(&object(&["a", "b"]), &object(&["b", "a"])).is_empty());
+        assert!(!missing_fields(&object(&["a", "b"]), &object(&["b", "c"])).is_empty());
     }
 
     #[test]

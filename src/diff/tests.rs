@@ -211,3 +211,27 @@ fn an_input_that_changes_in_an_earlier_phase_restarts_the_unit() {
     let all = host_changes(vec![file("a"), unit()], &System::default(), &state, &mut BTreeSet::new());
     assert_eq!(all, []);
 }
+
+/// kubeadm's manifest runs on while slipway changed no credential; afterwards, also in a run that
+/// follows one cut off in between, it must say what it reads.
+#[test]
+fn a_manifest_of_kubeadms_is_kept_until_slipway_changes_a_credential() {
+    let manifest = RemotePath::fixed("/etc/kubernetes/manifests/etcd.yaml");
+    let wanted = Artifact::File {
+        path: manifest.clone(),
+        mode: Mode(0o600),
+        content: Content::plain("kind: Pod\nmetadata: {annotations: {slipway.dev/inputs: abc}, name: etcd}\n"),
+    };
+    let kubeadms = |content: &str| {
+        let mut state = State::default();
+        state.files.insert(manifest.clone(), FoundFile { mode: Mode(0o600), owner: 0, group: 0, kind: text(content) });
+        state
+    };
+    let same = kubeadms("metadata: {name: etcd, creationTimestamp: null}\nkind: Pod\nstatus: {}\n");
+    assert_eq!(why(wanted.clone(), &same), "as wanted");
+    assert_eq!(why(wanted.clone(), &kubeadms("metadata: {name: other}\nkind: Pod\n")), "content differs");
+    let after_a_cut = recorded(same.clone(), &["a credential"]);
+    assert_eq!(why(wanted.clone(), &after_a_cut), "content differs");
+    let mut in_this_run: BTreeSet<RemotePath> = [path()].into();
+    assert_eq!(host_changes(vec![wanted], &System::default(), &same, &mut in_this_run).len(), 1);
+}

@@ -1,3 +1,5 @@
+//! What means the same and what does not, file by file.
+
 use super::*;
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {x: y}}\nspec: {containers: [{name: a, image: i, command: [a, --b=1, --a=2]}], volumes: [{name: n}, {name: m}]}\n";
@@ -8,7 +10,7 @@ fn manifest() -> RemotePath {
 
 #[test]
 fn order_and_empty_values_of_a_pod_mean_nothing() {
-    let found = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {x: y}, creationTimestamp: null, name: a}\n                 spec: {volumes: [{name: m}, {name: n}], containers: [{image: i, command: [a, --a=2, --b=1], name: a, resources: {}}]}\nstatus: {}\n";
+    let found = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {x: y}, creationTimestamp: null, name: a}\nspec: {volumes: [{name: m}, {name: n}], containers: [{image: i, command: [a, --a=2, --b=1], name: a, resources: {}}]}\nstatus: {}\n";
     assert_eq!(of_file(&manifest(), POD, found), Meaning::Unstamped);
     let wanted = POD.replace("x: y", "x: y, slipway.dev/inputs: abc");
     assert_eq!(of_file(&manifest(), &wanted, found), Meaning::Unstamped);
@@ -30,7 +32,7 @@ fn a_value_a_flag_an_image_or_a_programs_own_argument_mean_something() {
 fn a_kubelets_zeros_mean_nothing_and_its_false_does() {
     let path = paths::kubelet_configuration();
     let wanted = "kind: KubeletConfiguration\ncgroupDriver: cgroupfs\nrotateCertificates: true\n";
-    let found = "kind: KubeletConfiguration\nrotateCertificates: true\nsyncFrequency: 0s\nmemorySwap: {}\n                 logging: {flushFrequency: 0, verbosity: 0, options: {json: {infoBufferSize: \"0\"}}}\n";
+    let found = "kind: KubeletConfiguration\nrotateCertificates: true\nsyncFrequency: 0s\nmemorySwap: {}\nlogging: {flushFrequency: 0, verbosity: 0, options: {json: {infoBufferSize: \"0\"}}}\n";
     assert_eq!(of_file(&path, wanted, found), Meaning::Same);
     for more in ["failSwapOn: false\n", "syncFrequency: 1m\n", "maxPods: 0\n", "cgroupDriver: systemd\n"] {
         let found = found.replace("syncFrequency: 0s\n", "");
