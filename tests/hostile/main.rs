@@ -4,4 +4,5 @@
 #[path = "../../fuzz/bodies.rs"]
 mod bodies;
 mod fuzz;
+mod shell;
 mod shown;

@@ -24,5 +24,6 @@ mod own_etcd;
 mod refusals;
 mod reset;
 mod rotation;
+mod secrets;
 mod single_node;
 mod upgrade;

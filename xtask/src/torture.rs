@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use crate::error::{Explain as _, Result};
 
 /// Tests that know how to do more.
-const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap", "certificates", "faults", "grow", "rotation", "simulation", "upgrade"];
+const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap", "certificates", "faults", "grow", "rotation", "secrets::", "no_text_of", "crashes::", "joins::", "contract::", "upgrade"];
 /// Cases of each property; the test command takes proptest's own 256 or fewer.
 const CASES: &str = "4096";
 
