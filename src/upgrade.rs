@@ -19,6 +19,7 @@ use crate::facts::Facts;
 use crate::names::{HostName, KubernetesVersion, RemotePath};
 use crate::phase::Stage;
 use crate::plan::Plan;
+use crate::release::Release;
 use crate::standing::API_SERVER_MANIFEST;
 use crate::yaml;
 
@@ -56,7 +57,12 @@ impl UpgradeRefusal {
                 format!("set `kubernetes.version` to {running} or a later patch release of v{}.{}", running.major, running.minor)
             }
             Self::TooFar { running, wanted, .. } => {
-                let hops: Vec<String> = (running.minor + 1..wanted.minor)
+                let between = running.minor + 1..wanted.minor;
+                let is_known = |minor| Release::of(KubernetesVersion { minor, patch: 0, ..*wanted }).is_ok();
+                if let Some(unknown) = between.clone().find(|&minor| !is_known(minor)) {
+                    return format!("slipway does not know v{}.{unknown}, which lies between: the way there needs another tool, or a new cluster", wanted.major);
+                }
+                let hops: Vec<String> = between
                     .map(|minor| format!("the latest v{}.{minor}", wanted.major))
                     .chain([wanted.to_string()])
                     .collect();
@@ -154,6 +160,10 @@ mod tests {
         insta::assert_snapshot!(refusals(&["r/kube-apiserver:v1.32.4", "r/kube-apiserver:v1.31.0"], "v1.34.2", Stage::Living).join("\n"), @"
         host host-1 runs an API server of v1.31.0, and the plan says v1.34.2: Kubernetes goes one minor version at a time
         set `kubernetes.version` to one after the other and apply each: the latest v1.32, then the latest v1.33, then v1.34.2
+        ");
+        insta::assert_snapshot!(refusals(&["r/kube-apiserver:v1.20.15"], "v1.31.0", Stage::Living).join("\n"), @"
+        host host-0 runs an API server of v1.20.15, and the plan says v1.31.0: Kubernetes goes one minor version at a time
+        slipway does not know v1.21, which lies between: the way there needs another tool, or a new cluster
         ");
         assert_eq!(refusals(&["r/kube-apiserver:v1.34.1", "r/kube-apiserver:v1.32.4"], "v1.33.0", Stage::Living).len(), 1);
         assert_eq!(refusals(&["r/kube-apiserver:v1.33.4"], "v1.31.0", Stage::Fresh), [""; 0], "nothing lives yet");
