@@ -139,6 +139,10 @@ fn runner(notes: &mut Vec<String>) -> Runner {
 fn without_hosts(runner: Runner, filters: &[String], count: &mut Count) -> Result<bool> {
     let mut command = runner.command();
     command.args(["--workspace", "--lib", "--bins"]);
+    if torture() {
+        // As checked as a debug build, and several times as fast.
+        command.args([if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" }, "torture"]);
+    }
     for target in targets(|name| !is_of_lab(name))? {
         command.args(["--test", &target]);
     }
