@@ -10,6 +10,8 @@ mod contract;
 mod crashes;
 #[path = "simulation/joins.rs"]
 mod joins;
+#[path = "simulation/maintenance.rs"]
+mod maintenance;
 #[path = "simulation/plans.rs"]
 mod plans;
 #[path = "simulation/upgrade.rs"]

@@ -238,12 +238,22 @@ impl World {
         let host = self.hosts.get_mut(name).expect("the host is of the plan");
         match effect {
             Effect::Put(path, entry) => _ = host.files.insert(path, entry),
-            Effect::Remove(path) => _ = host.files.remove(&path),
+            Effect::Remove(path) => {
+                if path.as_str() == "/var/lib/kubelet/cpu_manager_state" || path.as_str() == "/var/lib/kubelet/config.yaml" {
+                    host.cpu_notes = None;
+                }
+                host.files.remove(&path);
+            }
             Effect::Enable(unit) => host.units.entry(unit).or_default().enabled = true,
             Effect::Disable(unit) => host.units.entry(unit).or_default().enabled = false,
             Effect::Start(unit, inputs) => {
                 if unit == "kubelet.service" {
                     host.kubelet_running.clone_from(&host.system.kubelet_version);
+                    // As the real one: it does not start with the notes of another policy.
+                    let policy = host.cpu_policy();
+                    if host.cpu_notes.replace(policy.clone()).is_some_and(|noted| noted != policy) {
+                        self.violations.push(format!("the kubelet on {name} starts with the CPU notes of another policy than {policy}"));
+                    }
                 }
                 let read = inputs.into_iter().map(|path| (path.clone(), host.digest(&path))).collect();
                 let unit = host.units.entry(unit).or_default();
