@@ -29,3 +29,4 @@ mod rotation;
 mod secrets;
 mod single_node;
 mod upgrade;
+mod vip;

@@ -25,6 +25,7 @@ const LONG: &[&str] = &[
     "grow::",
     "rotation::",
     "secrets::",
+    "vip::",
     "a_killed_bootstrap_of_three_control_planes",
     "no_request_fails_while_a_highly_available_cluster_goes_to_another_release",
 ];
