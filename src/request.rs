@@ -1,6 +1,7 @@
 //! What a probe looks at, for a plan: one place that knows every file, unit, program and kernel
 //! setting slipway may care about.
 
+use crate::adopt::units;
 use crate::desired::{kubelet, local_proxy, pod_network, programs, runtime, system};
 use crate::names::RemotePath;
 use crate::plan::Plan;
@@ -44,8 +45,12 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         .map(RemotePath::fixed),
     );
     roots.push(RemotePath::fixed(&format!("/etc/systemd/system/{}", pod_network::ROUTES_UNIT)));
+    roots.extend(units::roots());
     roots.sort();
     roots.dedup();
+    // What is below another root is told with it.
+    let all = roots.clone();
+    roots.retain(|path| !all.iter().any(|other| other != path && path.is_within(other)));
     ProbeRequest {
         roots,
         without_content: specification::keys_without_content(),

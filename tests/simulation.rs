@@ -8,6 +8,8 @@ mod bootstrap;
 mod contract;
 #[path = "simulation/crashes.rs"]
 mod crashes;
+#[path = "simulation/fields.rs"]
+mod fields;
 #[path = "simulation/joins.rs"]
 mod joins;
 #[path = "simulation/maintenance.rs"]
