@@ -80,6 +80,8 @@ pub enum Gate {
     QuorumWithout(HostName),
     /// Another API server is ready while the one on that host is not.
     ApiServersWithout(HostName),
+    /// An API server answers at the virtual address, asked from that host.
+    VipAnswers(HostName),
 }
 
 impl fmt::Display for Gate {
@@ -96,6 +98,7 @@ impl fmt::Display for Gate {
             Self::RolledOut { kind, namespace, name } => write!(f, "roll-out of {kind} {namespace}/{name}"),
             Self::QuorumWithout(host) => write!(f, "an etcd quorum without {host}"),
             Self::ApiServersWithout(host) => write!(f, "an API server besides the one on {host}"),
+            Self::VipAnswers(host) => write!(f, "the virtual address, asked from {host}"),
         }
     }
 }

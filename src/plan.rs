@@ -32,6 +32,7 @@ pub mod suggestion;
 pub mod unavailable;
 pub mod upgrade;
 pub mod validate;
+pub mod vip;
 
 pub use arguments::ArgumentValues;
 pub use authority::{AuthorityKeys, KeyStore};
@@ -40,6 +41,7 @@ pub use patches::{Patch, PatchKind, PatchTarget};
 pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
 pub use unavailable::Unavailable;
 pub use upgrade::{DrainPolicy, Upgrade};
+pub use vip::Vip;
 
 /// A free-form document (part of a component's own configuration), kept in the order written.
 pub type Document = serde_json::Map<String, serde_json::Value>;
@@ -157,6 +159,9 @@ pub enum Endpoint {
         #[serde(default = "defaults::proxy_image")]
         image: String,
     },
+    /// An address that the control planes hold among themselves: keepalived and haproxy, a static pod
+    /// on each of them. The control planes must share one layer 2 network.
+    Vip(Vip),
 }
 
 /// Addresses and how pods get them.
@@ -524,12 +529,13 @@ impl Plan {
         nth_address(&self.network.service_cidrs[0], 10)
     }
 
-    /// The URL clients outside a host use: the external endpoint, or the first control plane's
+    /// The URL clients outside a host use: the external endpoint, the virtual address, or the first control plane's
     /// own address when every host has its local proxy (or the cluster is a single one).
     #[must_use]
     pub fn public_url(&self) -> String {
         match &self.endpoint {
             Some(Endpoint::External { address, port }) => url(address, *port),
+            Some(Endpoint::Vip(vip)) => url(&vip.address.to_string(), vip.port),
             _ => {
                 let first = self.control_planes().next().expect("a checked plan has a control plane");
                 first.api_url(self.api_port())
@@ -537,7 +543,7 @@ impl Plan {
         }
     }
 
-    /// The URL a host's own components (kubelet, kube-proxy) use: the external endpoint, the
+    /// The URL a host's own components (kubelet, kube-proxy) use: the external endpoint, the virtual address, the
     /// host's loopback with `localProxy`, else the single control plane.
     #[must_use]
     pub fn node_url(&self) -> String {

@@ -21,6 +21,7 @@ use super::etcd::Member;
 use super::{Cluster, ClusterError, maintenance, marks};
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
+use crate::desired::vip;
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::plan::{Host, Plan};
@@ -222,6 +223,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 Ok(())
             }
             Gate::ApiServersWithout(name) => believed(self.api_servers_without(name).await, patient),
+            Gate::VipAnswers(name) => self.vip_answers(host_of(name)?).await,
             Gate::NodeRegistered(name) => self.node(name).await.map(drop),
             Gate::NodeReady(name) => {
                 let node = self.node(name).await?;
@@ -288,18 +290,19 @@ impl<T: Transport + 'static> LiveCluster<T> {
 
     /// Log lines that tell why a gate's component does not come up.
     async fn logs(&self, gate: &Gate) -> Option<String> {
-        let (host, component) = match gate {
-            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) | Gate::KubeletVersion { host, .. } => (host, ""),
-            Gate::EtcdHealthy(host) => (host, "etcd"),
-            Gate::ApiServerReady(host) => (host, "kube-apiserver"),
-            Gate::ControllersHealthy(host) => (host, "kube-controller-manager"),
+        let (host, pod, component) = match gate {
+            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) | Gate::KubeletVersion { host, .. } => (host, "", ""),
+            Gate::EtcdHealthy(host) => (host, "etcd", "etcd"),
+            Gate::ApiServerReady(host) => (host, "kube-apiserver", "kube-apiserver"),
+            Gate::ControllersHealthy(host) => (host, "kube-controller-manager", "kube-controller-manager"),
+            Gate::VipAnswers(host) => (host, vip::POD, "keepalived"),
             Gate::RolledOut { .. } | Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => return None,
         };
         // Both names come from this program, not from outside.
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "for log in /var/log/pods/kube-system_{component}-*/{component}/*.log; do [ -e \"$log\" ] && last=$log; done\n\
+                "for log in /var/log/pods/kube-system_{pod}-*/{component}/*.log; do [ -e \"$log\" ] && last=$log; done\n\
                  if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
@@ -419,6 +422,10 @@ fn hint(gate: &Gate) -> String {
         Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => {
             "nothing was changed on this host; mend the others first: `slipway status` shows them, and \
              `slipway apply --host NAME` puts back what slipway made on one of them"
+        }
+        Gate::VipAnswers(_) => {
+            "do the control planes share one layer 2 network, does it let VRRP (IP protocol 112) through, and is the \
+             address free? Then run `slipway apply` again; it continues where this run stopped"
         }
         _ => "run `slipway apply` again when the cause is mended; it continues where this run stopped",
     }

@@ -53,10 +53,10 @@ impl StepGraph {
             }
         }
         let places_step = |id: &StepId| places.has_step(id.phase, &id.target);
-        let of_upgrade: BTreeSet<StepId> = given.keys().filter(|id| rounds::is_of_upgrade(id.phase) && places_step(id)).cloned().collect();
-        nodes.extend(of_upgrade.iter().filter_map(|id| given.remove(id)));
-        edges.extend(rounds::edges(&of_upgrade, &control_planes(plan, &waves), |rule, target| places.prerequisites(rule, target), places_step));
-        if !of_upgrade.is_empty() {
+        let occasional: BTreeSet<StepId> = given.keys().filter(|id| rounds::is_occasional(id.phase) && places_step(id)).cloned().collect();
+        nodes.extend(occasional.iter().filter_map(|id| given.remove(id)));
+        edges.extend(rounds::edges(&occasional, &control_planes(plan, &waves), |rule, target| places.prerequisites(rule, target), places_step));
+        if occasional.iter().any(|id| rounds::is_of_upgrade(id.phase)) {
             edges.extend(images_before(&waves, &nodes, places_step));
         }
         if let Some((id, _)) = given.pop_first() {

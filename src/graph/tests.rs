@@ -7,7 +7,7 @@ use crate::artifact::Content;
 use crate::artifact::membership::Membership;
 use crate::change::Reason;
 use crate::names::{Mode, RemotePath};
-use crate::phase::{RULES, UPGRADE_RULES};
+use crate::phase::{OCCASIONAL_RULES, RULES};
 use crate::plan::{Plan, Unavailable};
 
 /// A plan of hosts `cp-N` (control planes), `etcd-N` and `w-N`.
@@ -40,7 +40,7 @@ fn external_etcd(mut plan: Plan) -> Plan {
 
 pub(crate) fn id(text: &str) -> StepId {
     let (phase, target) = text.split_once('@').unwrap();
-    let phase = RULES.iter().chain(UPGRADE_RULES).map(|rule| rule.phase).find(|rule| rule.to_string() == phase).unwrap();
+    let phase = RULES.iter().chain(OCCASIONAL_RULES).map(|rule| rule.phase).find(|rule| rule.to_string() == phase).unwrap();
     let target = if target == "cluster" { Target::Cluster } else { Target::Host(target.parse().unwrap()) };
     StepId { phase, target }
 }
@@ -100,7 +100,7 @@ fn comes_before(graph: &StepGraph, earlier: &str, later: &str) -> bool {
 #[test]
 fn every_phase_has_one_rule() {
     use clap::ValueEnum as _;
-    let ruled: Vec<Phase> = RULES.iter().chain(UPGRADE_RULES).map(|rule| rule.phase).collect();
+    let ruled: Vec<Phase> = RULES.iter().chain(OCCASIONAL_RULES).map(|rule| rule.phase).collect();
     assert_eq!(ruled.iter().collect::<BTreeSet<_>>().len(), ruled.len());
     assert_eq!(ruled.into_iter().collect::<BTreeSet<_>>(), Phase::value_variants().iter().copied().collect());
 }

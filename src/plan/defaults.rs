@@ -21,6 +21,15 @@ pub(super) fn api_port() -> u16 {
 pub(super) fn proxy_image() -> String {
     "docker.io/library/haproxy:3.2-alpine".into()
 }
+pub(super) fn vip_port() -> u16 {
+    8443
+}
+pub(super) fn vip_health_port() -> u16 {
+    8444
+}
+pub(super) fn keepalived_image() -> String {
+    "docker.io/osixia/keepalived:2.0.20".into()
+}
 pub(super) fn flannel_image() -> String {
     "ghcr.io/flannel-io/flannel:v0.27.4".into()
 }

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::graph::{Gate, Step};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
-use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, UPGRADE_RULES};
+use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, OCCASIONAL_RULES};
 use crate::upgrade::turns::{NodeSeen, Turns};
 use crate::{bootstrap_token, joining, pause, upgrade};
 
@@ -49,8 +49,9 @@ pub(super) fn on_hosts(
         } else if inputs.standing.stage == Stage::Living {
             turns.defer(host, seen, &kept, &mut changes);
         }
-        let of_upgrade: Vec<&Rule> = UPGRADE_RULES.iter().filter(|rule| changes.contains_key(&rule.phase)).collect();
-        for rule in RULES.iter().chain(of_upgrade).filter(|rule| rule.on.includes(inputs.plan, host)) {
+        let is_to_do = |rule: &&Rule| changes.get(&rule.phase).is_some_and(|changes| !changes.is_empty());
+        let occasional: Vec<&Rule> = OCCASIONAL_RULES.iter().filter(is_to_do).collect();
+        for rule in RULES.iter().chain(occasional).filter(|rule| rule.on.includes(inputs.plan, host)) {
             let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
             if (paused || join.is_some()) && rule.phase == Phase::Etcd {
                 gates.push(Gate::EtcdHealthy(host.name.clone()));
