@@ -22,7 +22,6 @@ mod faults;
 mod faults_living;
 mod grow;
 mod highly_available;
-mod maintenance;
 mod own_etcd;
 mod refusals;
 mod reset;
