@@ -26,6 +26,7 @@ mod kubelets;
 pub mod nodes;
 pub mod operations;
 mod shared;
+pub(crate) mod units;
 
 /// What the API of a cluster said. Objects are as the API returns them.
 #[derive(Debug, Clone, Default)]

@@ -231,6 +231,13 @@ pub enum Artifact {
         /// End all pods of the host meanwhile.
         pods: bool,
     },
+    /// Units that run are restarted as they are, or with `machine` the whole host.
+    Restarted {
+        /// Their names with suffix, in this order.
+        units: Vec<String>,
+        /// Restart the host itself instead.
+        machine: bool,
+    },
     /// An image in the runtime, loaded from an archive of the operator's machine.
     Image {
         /// The names it shall have there.
@@ -352,6 +359,8 @@ impl Artifact {
             Self::NoSwap => "swap".into(),
             Self::Unit { name, .. } => format!("unit {name}"),
             Self::Halted { unit, .. } => format!("stop of {unit}"),
+            Self::Restarted { machine: true, .. } => "reboot".into(),
+            Self::Restarted { units, .. } => format!("restart of {}", units.join(", ")),
             Self::Image { names, archive, .. } => match names.first() {
                 Some(name) => format!("image {name}"),
                 None => format!("image archive {}", archive.display()),

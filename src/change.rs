@@ -81,6 +81,8 @@ pub enum Reason {
         /// Fields and flags, as the program calls them.
         settings: Vec<String>,
     },
+    /// The operator asked for it.
+    Asked,
     /// A run that was cut off left it cordoned.
     LeftCordoned,
     /// What should replace it did not come up.
@@ -130,6 +132,7 @@ impl fmt::Display for Reason {
             Self::Upgrade { from: Some(from) } => write!(f, "upgrade from {from}"),
             Self::Upgrade { from: None } => f.write_str("upgrade"),
             Self::Configuration { settings } => write!(f, "for {}", settings.join(", ")),
+            Self::Asked => f.write_str("asked for"),
             Self::LeftCordoned => f.write_str("left cordoned by a run that was cut off"),
             Self::PutBack => f.write_str("put back: what replaced it does not come up"),
             Self::Unseen => f.write_str("not seen: the API does not answer now"),

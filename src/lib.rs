@@ -35,6 +35,7 @@ pub mod preflight;
 pub mod release;
 pub mod report;
 pub mod request;
+pub mod restart;
 pub mod simulation;
 pub mod standing;
 pub mod status;

@@ -1,6 +1,7 @@
 //! What a probe looks at, for a plan: one place that knows every file, unit, program and kernel
 //! setting slipway may care about.
 
+use crate::adopt::units;
 use crate::desired::{kubelet, local_proxy, pod_network, programs, runtime, system, vip};
 use crate::names::RemotePath;
 use crate::plan::Plan;
@@ -47,8 +48,12 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         .map(RemotePath::fixed),
     );
     roots.push(RemotePath::fixed(&format!("/etc/systemd/system/{}", pod_network::ROUTES_UNIT)));
+    roots.extend(units::roots());
     roots.sort();
     roots.dedup();
+    // What is below another root is told with it.
+    let all = roots.clone();
+    roots.retain(|path| !all.iter().any(|other| other != path && path.is_within(other)));
     ProbeRequest {
         roots,
         without_content: specification::keys_without_content(),
@@ -106,7 +111,7 @@ mod tests {
                 let note = crate::transport::records::archive_note(names);
                 request.roots.iter().any(|root| note.is_within(root))
             }
-            Artifact::NoSwap | Artifact::Pulled { .. } | Artifact::Halted { .. } => true,
+            Artifact::NoSwap | Artifact::Pulled { .. } | Artifact::Halted { .. } | Artifact::Restarted { .. } => true,
             Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }

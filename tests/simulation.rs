@@ -8,6 +8,8 @@ mod bootstrap;
 mod contract;
 #[path = "simulation/crashes.rs"]
 mod crashes;
+#[path = "simulation/fields.rs"]
+mod fields;
 #[path = "simulation/endpoint.rs"]
 mod endpoint;
 #[path = "simulation/joins.rs"]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::components::overrides;
 use super::shared::part;
-use super::{AdoptError, Draft, Found};
+use super::{AdoptError, Draft, Found, units};
 use crate::facts::State;
 use crate::kubernetes::kubelet;
 use crate::meaning;
@@ -67,6 +67,10 @@ pub(super) fn fill(draft: &mut Draft, found: &Found<'_>, release: &Release) -> R
 
         let path = paths::kubelet_flags();
         let ours = meaning::lasting_flags(&kubelet::flags_environment(&plan, host, &facts.system, release)).unwrap_or_default();
+        let own = units::without_later(units::taken_over(draft, &host.name, &facts.state), &facts.state);
+        if !own.is_empty() {
+            arguments.insert(host.name.clone(), own.clone());
+        }
         match facts.state.text(&path).map(meaning::lasting_flags) {
             Some(Some(theirs)) => {
                 let (owned, free): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -75,7 +79,7 @@ pub(super) fn fill(draft: &mut Draft, found: &Found<'_>, release: &Release) -> R
                     let reason = format!("it has --{name}={}, which only slipway sets; `slipway apply` would write its own", values.join(","));
                     draft.leave(place(&path), reason);
                 }
-                arguments.insert(host.name.clone(), free);
+                arguments.insert(host.name.clone(), own.into_iter().chain(free).collect());
             }
             Some(None) => draft.leave(place(&path), "it cannot be read as flags of the kubelet; `slipway apply` would write it anew"),
             None => draft.leave(place(&path), "it is not there; `slipway apply` would write it"),

@@ -25,6 +25,13 @@ pub enum Maintenance {
         /// How long the pods may take to leave.
         limit: Span,
     },
+    /// It runs again after a restart: its kubelet answers, it is ready, and so is every pod that stayed.
+    Back {
+        /// Which Node.
+        node: HostName,
+        /// The boot id it had, if the machine is restarted: it must report another one.
+        boot: Option<String>,
+    },
     /// Its kubelet reports that version and is ready; then it takes pods again, unless its operator
     /// had cordoned it.
     Returned {
@@ -43,7 +50,7 @@ impl Maintenance {
     pub fn patience(&self) -> Duration {
         match self {
             Self::Emptied { limit, .. } => limit.0,
-            Self::Returned { .. } => Duration::ZERO,
+            Self::Back { .. } | Self::Returned { .. } => Duration::ZERO,
         }
     }
 }
@@ -52,6 +59,7 @@ impl fmt::Display for Maintenance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Emptied { node, .. } => write!(f, "drain of Node/{node}"),
+            Self::Back { node, .. } => write!(f, "Node/{node} to run again"),
             Self::Returned { node, .. } => write!(f, "return of Node/{node}"),
         }
     }

@@ -1,5 +1,5 @@
-//! `slipway node`: what scripts around a cluster need of its Nodes: list, cordon, drain, uncordon.
-//! Every wait is for something that is seen, and ends.
+//! `slipway node`: what scripts around a cluster need of its Nodes: list, cordon, drain, uncordon, restart,
+//! reset. Every wait is for something that is seen, and ends.
 
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ use crate::report::visible::visible;
 use crate::status::host::{NodeStatus, node_status};
 use crate::status::text::columns;
 use crate::transport::Transport as _;
+
+mod restart;
 
 /// What can be asked of `node`.
 #[derive(Debug, clap::Args)]
@@ -53,6 +55,16 @@ enum Command {
         #[arg(long, value_name = "TIME", default_value = "10m")]
         timeout: Span,
     },
+    /// Restart runtime and kubelet of these Nodes, or their machines, with their pods moved away
+    Restart(restart::Arguments),
+    /// Take these hosts out of the cluster and back to what they were: `slipway reset --host`
+    #[command(mut_arg("hosts", as_operand))]
+    Reset(super::reset::Arguments),
+}
+
+/// The hosts come after the plan, as with the other commands, and there is at least one.
+fn as_operand(argument: clap::Arg) -> clap::Arg {
+    argument.long(clap::builder::Resettable::Reset).required(true).help("Hosts of the plan")
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,9 +77,15 @@ struct Nodes {
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Restart(arguments) => return restart::run(arguments).await,
+        Command::Reset(arguments) => return super::reset::run(arguments).await,
+        _ => {}
+    }
     let file = match &arguments.command {
         Command::List { file, .. } => file,
         Command::Cordon(nodes) | Command::Uncordon(nodes) | Command::Drain { nodes, .. } => &nodes.file,
+        Command::Restart(_) | Command::Reset(_) => return Ok(()),
     };
     let plan = Arc::new(check::load_plan(file, Output::Text)?.plan);
     if let Command::Cordon(nodes) | Command::Uncordon(nodes) | Command::Drain { nodes, .. } = &arguments.command {
@@ -91,6 +109,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
                 let consent = Consent { local_data: *delete_emptydir_data, unmanaged: *force };
                 empty(&client, &plan, &nodes.hosts, consent, *timeout).await
             }
+            Command::Restart(_) | Command::Reset(_) => Ok(()),
         }
     };
     let result = work.await;

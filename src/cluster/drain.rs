@@ -42,6 +42,28 @@ pub async fn look(client: &kube::Client, node: &HostName, consent: Consent) -> R
     Ok(judge(&pods(client, node).await?, consent))
 }
 
+/// Pods on a Node that shall run and are not ready, a line each. A pod that is leaving is not waited for.
+///
+/// # Errors
+/// The API does not answer.
+pub async fn unready(client: &kube::Client, node: &HostName) -> Result<Vec<String>, ClusterError> {
+    let pods = pods(client, node).await?;
+    Ok(pods.iter().filter(|pod| is_unready(pod)).map(|pod| format!("pod {} is not ready", name(pod))).collect())
+}
+
+fn name(pod: &Pod) -> String {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    format!("{}/{}", text(&pod.metadata.namespace), text(&pod.metadata.name))
+}
+
+fn is_unready(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed")) && !ready
+}
+
 async fn pods(client: &kube::Client, node: &HostName) -> Result<Vec<Pod>, ClusterError> {
     let api: Api<Pod> = Api::all(client.clone());
     let parameters = ListParams::default().fields(&format!("spec.nodeName={node}"));

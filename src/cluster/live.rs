@@ -108,7 +108,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
         Err(ClusterError::plain(format!("no API server answers ({})", reasons.join("; "))))
     }
 
-    fn forget_client(&self) {
+    pub(super) fn forget_client(&self) {
         *self.client.lock().expect("no panic while it is held") = None;
     }
 

@@ -63,7 +63,7 @@ pub fn seen(node: &Node) -> NodeSeen {
     let version = status.and_then(|status| status.node_info.as_ref()).and_then(|node| node.kubelet_version.parse().ok());
     let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    NodeSeen { version, ready, left_cordoned: mark(node).is_some(), objections: Vec::new() }
+    NodeSeen { version, ready, boot: boot_id(node), left_cordoned: mark(node).is_some(), objections: Vec::new() }
 }
 
 fn mark(node: &Node) -> Option<&String> {
@@ -105,6 +105,27 @@ pub async fn empty(
         hint: Some("the Node stays cordoned; run the same command again when the cause is mended, and it goes on here".into()),
         ..error
     })
+}
+
+/// What is missing until a Node runs as before a restart, a line each: it, and the pods that are on it.
+///
+/// # Errors
+/// The API does not answer.
+pub async fn back(client: &kube::Client, name: &HostName, boot: Option<&str>) -> Result<Vec<String>, ClusterError> {
+    let Some(node) = read(client, name).await? else { return Ok(vec![format!("Node {name} is not registered")]) };
+    let mut missing = Vec::new();
+    if boot.is_some() && boot_id(&node).as_deref() == boot {
+        return Ok(vec![format!("Node {name} has not been restarted")]);
+    }
+    if !seen(&node).ready {
+        missing.push(format!("Node {name} is not ready"));
+    }
+    missing.extend(drain::unready(client, name).await?);
+    Ok(missing)
+}
+
+fn boot_id(node: &Node) -> Option<String> {
+    Some(node.status.as_ref()?.node_info.as_ref()?.boot_id.clone()).filter(|id| !id.is_empty())
 }
 
 /// What to do about pods that may not be evicted.
@@ -150,14 +171,14 @@ mod tests {
                     { "type": "Ready", "status": "True" },
                 ],
                 "nodeInfo": {
-                    "architecture": "", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
+                    "architecture": "", "bootID": "b", "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
                     "kubeletVersion": "v1.33.4", "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": "",
                 },
             },
         }))
         .unwrap();
         let expected =
-            NodeSeen { version: Some("v1.33.4".parse().unwrap()), ready: true, left_cordoned: true, objections: Vec::new() };
+            NodeSeen { version: Some("v1.33.4".parse().unwrap()), ready: true, boot: Some("b".into()), left_cordoned: true, objections: Vec::new() };
         assert_eq!(seen(&node), expected);
         assert!(is_cordoned(&node));
         let bare: Node = serde_json::from_value(json!({ "metadata": { "name": "b" } })).unwrap();

@@ -73,7 +73,8 @@ impl KubeletOrder {
     }
 
     /// Edges (earlier, later) that keep this order.
-    pub(super) fn edges(&self, at_once: usize) -> Vec<(StepId, StepId)> {
+    #[must_use]
+    pub fn edges(&self, at_once: usize) -> Vec<(StepId, StepId)> {
         let step = |host: &HostName| StepId { phase: Phase::KubeletUpgrade, target: Target::Host(host.clone()) };
         let mut pairs: Vec<(&HostName, &HostName)> = self.carriers.windows(2).map(|pair| (&pair[0], &pair[1])).collect();
         if let (Some(carrier), Some(first)) = (self.carriers.last(), self.workers.first()) {

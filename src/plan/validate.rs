@@ -10,6 +10,7 @@ mod endpoint;
 mod etcd;
 pub mod flags;
 mod hosts;
+mod kubelet;
 mod labels;
 mod network;
 mod patches;
@@ -27,6 +28,7 @@ pub(super) fn validate(plan: &Plan, problems: &mut Problems) {
     etcd::check(plan, problems);
     pki::check(plan, problems);
     flags::check(plan, problems);
+    kubelet::check(plan, problems);
     components::check(plan, problems);
     labels::check(plan, problems);
     sources::check(plan, problems);

@@ -233,6 +233,10 @@ impl SimulatedCluster {
     /// A Node is emptied or given back. Nothing runs on simulated Nodes, so nothing is evicted.
     async fn maintain(&self, wanted: &Maintenance) -> Result<(), ClusterError> {
         let (host, patch) = match wanted {
+            Maintenance::Back { node, .. } => {
+                self.wait(&Gate::KubeletHealthy(node.clone()), self.plan.limits.gate_timeout.0).await?;
+                return self.wait(&Gate::NodeReady(node.clone()), self.plan.limits.gate_timeout.0).await;
+            }
             Maintenance::Emptied { node, version, .. } => {
                 let marked = json!({ CORDONED_ANNOTATION: version.to_string() });
                 (node, json!({ "metadata": { "annotations": marked }, "spec": { "unschedulable": true } }))

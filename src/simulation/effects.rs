@@ -133,6 +133,13 @@ impl Hand<'_> {
                 }
                 Ok(())
             }
+            Artifact::Restarted { units, .. } => {
+                let runs = |name: &&String| self.host.units.get(*name).is_some_and(|unit| unit.active);
+                let restarts = units.iter().filter(runs).map(|name| Effect::Start(name.clone(), self.host.units[name].started_with.keys().cloned().collect()));
+                let restarts: Vec<Effect> = restarts.collect();
+                self.effects.extend(restarts);
+                Ok(())
+            }
             Artifact::Image { names, digest, .. } => {
                 let note = records::archive_note(names);
                 self.effects.push(Effect::Remove(note.clone()));

@@ -121,7 +121,7 @@ impl Writer<'_> {
         if any(|artifact| matches!(artifact, Artifact::Module { .. } | Artifact::Sysctl { .. } | Artifact::NoSwap)) {
             self.script.fixed(SYSTEM);
         }
-        if any(|artifact| matches!(artifact, Artifact::Unit { .. } | Artifact::Halted { .. })) {
+        if any(|artifact| matches!(artifact, Artifact::Unit { .. } | Artifact::Halted { .. } | Artifact::Restarted { .. })) {
             self.script.fixed(UNITS);
         }
         if any(|artifact| matches!(artifact, Artifact::Image { .. } | Artifact::Pulled { .. })) {
@@ -186,6 +186,12 @@ impl Writer<'_> {
                 if *pods {
                     self.script.call("end_pods", [self.socket.as_str()]);
                 }
+            }
+            Artifact::Restarted { units, machine: false } => {
+                self.script.call("restart_units", units.iter().map(String::as_str));
+            }
+            Artifact::Restarted { machine: true, .. } => {
+                self.script.fixed("reboot_machine");
             }
             Artifact::Image { names, archive, digest } => self.image(names, archive, digest),
             Artifact::Pulled { name } => {

@@ -65,3 +65,82 @@ pub fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, graph: &StepGraph) 
         late.into_iter().map(|step| OrderRefusal::Overtakes { step, wanted, host: host.clone(), running }).collect();
     if refusals.is_empty() { Ok(()) } else { Err(refusals) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::Secret;
+    use crate::facts::{FoundFile, FoundKind};
+    use crate::graph::Step;
+    use crate::graph::tests::{file, object};
+    use crate::names::{Digest, Mode, RemotePath};
+    use crate::phase::Stage;
+    use crate::standing::API_SERVER_MANIFEST;
+
+    fn plan() -> Plan {
+        let host = |name: &str, number: u32, role: &str| format!("  - {{name: {name}, address: 192.0.2.{number}, roles: [{role}]}}\n");
+        let hosts = [host("a", 1, "control-plane"), host("b", 2, "control-plane"), host("w", 3, "worker")].concat();
+        crate::yaml::read(&format!("version: 1\nkubernetes: {{version: v1.34.2}}\nendpoint: {{localProxy: {{}}}}\nhosts:\n{hosts}")).unwrap()
+    }
+
+    /// API servers of these versions; a host without one was not seen.
+    fn facts(running: &[(&str, &str)]) -> BTreeMap<HostName, Facts> {
+        let one = |(host, version): &(&str, &str)| {
+            let manifest = format!("{{spec: {{containers: [{{image: 'r/kube-apiserver:{version}'}}]}}}}");
+            let kind = FoundKind::File { digest: Some(Digest::of(&manifest)), content: Some(Secret::new(manifest)) };
+            let mut facts = Facts::default();
+            facts.state.files.insert(RemotePath::fixed(API_SERVER_MANIFEST), FoundFile { mode: Mode(0o600), owner: 0, group: 0, kind });
+            (host.parse().unwrap(), facts)
+        };
+        running.iter().map(one).collect()
+    }
+
+    fn step(phase: Phase, host: &str) -> Step {
+        Step { changes: vec![file("/etc/x")], ..Step::empty(StepId { phase, target: Target::Host(host.parse().unwrap()) }) }
+    }
+
+    /// What is refused if only these hosts and phases are chosen; none means all.
+    fn refused(running: &[(&str, &str)], steps: Vec<Step>, hosts: &[&str], phases: &[Phase]) -> Vec<String> {
+        let plan = plan();
+        let graph = StepGraph::build(&plan, Stage::Living, steps, &plan.limits).unwrap();
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        let graph = graph.select(&hosts, &phases.iter().copied().collect()).unwrap();
+        let refusals = check(&plan, &facts(running), &graph).err().unwrap_or_default();
+        refusals.iter().map(|refusal| format!("{refusal}; {}", refusal.hint())).collect()
+    }
+
+    const OLD: &[(&str, &str)] = &[("a", "v1.34.2"), ("b", "v1.33.4")];
+    const NEW: &[(&str, &str)] = &[("a", "v1.34.2"), ("b", "v1.34.2")];
+
+    #[test]
+    fn a_kubelet_or_controller_does_not_overtake_an_api_server_that_is_left_out() {
+        let kubelet = || vec![step(Phase::KubeletUpgrade, "w"), step(Phase::ControlPlane, "b")];
+        let said = refused(OLD, kubelet(), &["w"], &[]);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("kubelet-upgrade@w would bring v1.34.2 to it while the API server on b stays at v1.33.4; nothing may be newer"), "{said:?}");
+        let both = || vec![step(Phase::Controllers, "a"), step(Phase::KubeletUpgrade, "w")];
+        assert_eq!(refused(OLD, both(), &[], &[Phase::Controllers]).len(), 1);
+        assert_eq!(refused(OLD, both(), &["a", "w"], &[]).len(), 2, "each step is named");
+    }
+
+    #[test]
+    fn a_run_that_brings_the_api_server_too_may_go() {
+        let steps = || vec![step(Phase::KubeletUpgrade, "w"), step(Phase::ControlPlane, "b")];
+        assert_eq!(refused(OLD, steps(), &[], &[]), Vec::<String>::new());
+        assert_eq!(refused(OLD, steps(), &["b", "w"], &[]), Vec::<String>::new());
+        assert_eq!(refused(OLD, steps(), &["w"], &[Phase::Kubelet]), Vec::<String>::new(), "nothing late is chosen");
+        assert_eq!(refused(NEW, steps(), &["w"], &[]), Vec::<String>::new(), "all API servers are there");
+    }
+
+    #[test]
+    fn an_api_server_that_was_not_seen_counts_as_old() {
+        let said = refused(&[("a", "v1.34.2")], vec![step(Phase::KubeletUpgrade, "w")], &["w"], &[]);
+        assert!(said.len() == 1 && said[0].contains("while the API server on b was not seen"), "{said:?}");
+    }
+
+    #[test]
+    fn giving_a_node_back_overtakes_nobody() {
+        let back = Step { changes: vec![object("x")], ..step(Phase::KubeletUpgrade, "w") };
+        assert_eq!(refused(OLD, vec![back], &["w"], &[]), Vec::<String>::new());
+    }
+}

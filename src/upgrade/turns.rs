@@ -30,6 +30,8 @@ pub struct NodeSeen {
     pub version: Option<KubernetesVersion>,
     /// Whether it is ready.
     pub ready: bool,
+    /// What its machine calls the time since it was last started.
+    pub boot: Option<String>,
     /// Whether a run of slipway cordoned it and never gave it back.
     pub left_cordoned: bool,
     /// Pods that may not be evicted, each with the reason.

@@ -47,6 +47,8 @@ case $verb in
   disable) rm -f "$lists/$last.enabled" ;;
   start | restart) : >"$lists/$last.active" ;;
   stop) rm -f "$lists/$last.active" ;;
+  is-active) [ -e "$lists/$last.active" ] ;;
+  is-failed) exit 1 ;;
 esac
 "#;
 
@@ -135,6 +137,14 @@ fn unit(stamp: &str) -> Change {
     change(Artifact::Unit { name: "contract.service".into(), inputs, stamp: Digest::of(stamp), check: None })
 }
 
+fn halted() -> Change {
+    change(Artifact::Halted { unit: "contract.service".into(), files: vec![path("/etc/contract/notes"), path("/etc/contract/none")], pods: false })
+}
+
+fn restarted() -> Change {
+    change(Artifact::Restarted { units: vec!["contract.service".into()], machine: false })
+}
+
 fn undone(at: &str) -> Change {
     change(Artifact::Undone(Undone::Path { path: path(at), restored: false }))
 }
@@ -181,6 +191,10 @@ fn scenarios(upload: &Path) -> Vec<(&'static str, Vec<Act>)> {
         ("a changed input takes the stamp away", vec![started(), changes([file("/etc/contract/input", 0o644, "two")])]),
         ("an input that is written again leaves the stamp", vec![started(), changes([file("/etc/contract/input", 0o644, "one")])]),
         ("a unit restarts with a new stamp", vec![started(), changes([file("/etc/contract/input", 0o644, "two"), unit("two")])]),
+        ("a unit stands still without its notes", vec![started(), Act::Meddled("/etc/contract/notes", "mine"), changes([halted()])]),
+        ("a unit that stood still starts again", vec![started(), changes([halted(), file("/etc/contract/input", 0o644, "two"), unit("two")])]),
+        ("a unit is restarted as it is", vec![started(), changes([restarted()])]),
+        ("a unit that stands still is not restarted", vec![started(), changes([halted()]), changes([restarted()])]),
         ("a unit that is not there does not start", vec![changes([unit("one")])]),
         ("a program", vec![changes([program(Digest::of("program"))])]),
         ("a program that was replaced", vec![changes([program(Digest::of("program"))]), Act::Meddled("/usr/local/bin/contract", "another program")]),

@@ -1,13 +1,18 @@
 //! Settings that a Node with pods cannot take: it is emptied first, in its turn, and whatever cuts the
 //! run off, its kubelet never starts with what it must not find.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use slipway::cluster::Cluster as _;
+use slipway::names::{HostName, Span};
+use slipway::phase::{Phase, StepId, Target};
 use slipway::plan::Plan;
-use slipway::simulation::Simulation;
+use slipway::restart::{self, Request};
+use slipway::simulation::{Fault, Moment, Point, Simulation};
 
 use crate::crashes::{Operation, living, survives};
-use crate::plans::{beginning, cluster, planned, settled, simulated, succeeded};
+use crate::plans::{beginning, cluster, host, planned, settled, simulated, succeeded};
 
 const LIMITS: &str = "limits: {maxUnavailable: 2}\n";
 
@@ -136,5 +141,45 @@ fn settings_that_empty_nodes_are_cut_off_anywhere() {
         let more = "runtime: {cgroupDriver: cgroupfs}\nkubelet: {configuration: {cpuManagerPolicy: static}}\n";
         let end = survives("settings", &start, &Operation::Apply(with(3, 1, more))).await;
         assert!(end.iter().all(|(_, text)| !text.contains("cordoned-for")), "a Node stays cordoned");
+    });
+}
+
+/// Restarts these hosts; the engine dies where a fault says so.
+async fn restarted(simulation: &Simulation, plan: &Arc<Plan>, names: &[&str]) -> bool {
+    let cluster = simulation.cluster(Arc::clone(plan));
+    let nodes = cluster.nodes_seen().await.unwrap_or_else(|error| panic!("{error}"));
+    let hosts: BTreeSet<HostName> = names.iter().map(|name| name.parse().unwrap()).collect();
+    let request = Request { plan, hosts: &hosts, nodes: &nodes, machine: false, drain: Some(Span::seconds(60)) };
+    let graph = restart::graph(request).unwrap();
+    let report = simulation.carry_out(&graph, &cluster, &plan.limits, |_| {}).await;
+    simulation.world().unlock_all();
+    report.is_some_and(|report| report.succeeded())
+}
+
+#[test]
+fn nodes_are_restarted_and_a_run_that_dies_leaves_none_cordoned_for_good() {
+    simulated(async {
+        let plan = with(3, 2, "");
+        let simulation = living(&plan).await;
+        simulation.world().made.clear();
+        assert!(restarted(&simulation, &plan, &["cp-1", "cp-3", "worker-2"]).await);
+        let made: Vec<String> = simulation.world().made.iter().map(|(_, id)| id.clone()).collect();
+        let each = ["drain of Node/", "restart of containerd.service, kubelet.service", "Node/ to run again", "return of Node/"];
+        let expected: Vec<String> =
+            ["cp-1", "cp-3", "worker-2"].iter().flat_map(|host| each.map(|line| line.replace("Node/", &format!("Node/{host}")))).collect();
+        assert_eq!(made, expected);
+        settled(&simulation, &plan, "restart").await;
+
+        for (artifact, moment) in [("drain of Node/worker-1", Moment::After), ("Node/worker-1 to run again", Moment::Before)] {
+            let killed = simulation.fork();
+            let step = StepId { phase: Phase::KubeletUpgrade, target: Target::Host(host("worker-1")) };
+            killed.world().faults.push(Fault::Kill(Point { step, artifact: artifact.into() }, moment));
+            assert!(!restarted(&killed, &plan, &["worker-1"]).await, "it dies at {artifact}");
+            // The next run of anything gives the Node back.
+            succeeded(&killed, &plan).await;
+            settled(&killed, &plan, artifact).await;
+            let text = killed.world().fingerprint();
+            assert!(text.iter().all(|(_, text)| !text.contains("cordoned-for") && !text.contains("unschedulable\":true")), "{artifact}");
+        }
     });
 }

@@ -1,10 +1,18 @@
-//! Nodes around an upgrade of their kubelets.
+//! Nodes around an upgrade of their kubelets, or a restart.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use super::LiveCluster;
 use crate::artifact::maintenance::Maintenance;
 use crate::cluster::{Cluster as _, ClusterError, maintenance};
 use crate::graph::Gate;
 use crate::transport::Transport;
+
+/// How often a Node that was restarted is looked at.
+const POLL: Duration = Duration::from_secs(1);
+const STAYS: &str = "the Node stays cordoned; run the same command again, and it goes on here";
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// A Node is emptied or given back.
@@ -13,6 +21,35 @@ impl<T: Transport + 'static> LiveCluster<T> {
             Maintenance::Emptied { node, version, limit } => {
                 maintenance::empty(&self.client().await?, &self.plan.upgrade, node, *version, limit.0).await
             }
+            Maintenance::Back { node, boot } => {
+                let limit = self.plan.limits.gate_timeout.0;
+                let deadline = Instant::now() + limit;
+                loop {
+                    // The API server may be away with the host.
+                    let seen = match self.client().await {
+                        Ok(client) => maintenance::back(&client, node, boot.as_deref()).await,
+                        Err(error) => Err(error),
+                    };
+                    let missing = match seen {
+                        Ok(missing) if missing.is_empty() => break,
+                        Ok(missing) => missing,
+                        Err(error) => {
+                            self.forget_client();
+                            vec![error.message]
+                        }
+                    };
+                    if Instant::now() >= deadline {
+                        return Err(ClusterError {
+                            detail: Some(missing.join("\n")),
+                            hint: Some(STAYS.into()),
+                            ..ClusterError::plain(format!("Node {node} does not run as before after {} s", limit.as_secs()))
+                        });
+                    }
+                    sleep(POLL).await;
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                self.wait(&Gate::KubeletHealthy(node.clone()), left).await.map_err(|error| ClusterError { hint: Some(STAYS.into()), ..error })
+            }
             Maintenance::Returned { node, version, ready } => {
                 let limit = self.plan.limits.gate_timeout.0;
                 let mut gates = vec![Gate::KubeletHealthy(node.clone()), Gate::KubeletVersion { host: node.clone(), version: *version }];
@@ -20,10 +57,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
                     gates.push(Gate::NodeReady(node.clone()));
                 }
                 for gate in gates {
-                    let stays = |error: ClusterError| ClusterError {
-                        hint: Some("the Node stays cordoned; run the same command again, and it goes on here".into()),
-                        ..error
-                    };
+                    let stays = |error: ClusterError| ClusterError { hint: Some(STAYS.into()), ..error };
                     self.wait(&gate, limit).await.map_err(stays)?;
                 }
                 maintenance::give_back(&self.client().await?, node).await

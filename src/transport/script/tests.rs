@@ -518,6 +518,41 @@ fn objects_never_reach_a_host() {
 }
 
 #[test]
+fn a_kubelet_stands_still_before_its_notes_and_pods_go() {
+    let host = Host::new();
+    host.good(&[unit("1", Reason::Missing)]);
+    host.write("var/lib/kubelet/cpu_manager_state", "{}");
+    let halted = |pods| change(Artifact::Halted { unit: "kubelet.service".into(), files: vec![RemotePath::fixed("/var/lib/kubelet/cpu_manager_state")], pods });
+    std::fs::remove_file(host.path("calls")).unwrap();
+    host.good(&[halted(true)]);
+    assert!(!host.path("var/lib/kubelet/cpu_manager_state").exists());
+    assert!(!host.path("var/lib/slipway/stamps/kubelet.service").exists(), "it is started again whatever happens");
+    let calls = host.read("calls");
+    let place = |part: &str| calls.lines().position(|line| line.contains(part)).unwrap_or_else(|| panic!("{part} in {calls}"));
+    assert!(place("systemctl stop -- kubelet.service") < place("containers ls"), "{calls}");
+    std::fs::remove_file(host.path("calls")).unwrap();
+    host.good(&[halted(false)]);
+    assert!(!host.read("calls").contains("containers ls"), "without pods none is looked for");
+}
+
+#[test]
+fn units_are_restarted_as_they_are_and_a_machine_is_only_asked_to() {
+    let host = Host::new();
+    host.good(&[unit("1", Reason::Missing)]);
+    std::fs::remove_file(host.path("calls")).unwrap();
+    let restarted = |machine| change(Artifact::Restarted { units: vec!["kubelet.service".into()], machine });
+    host.good(&[restarted(false)]);
+    assert!(host.read("calls").contains("systemctl restart -- kubelet.service"));
+    assert!(host.path("var/lib/slipway/stamps/kubelet.service").exists(), "it reads what it read before");
+    host.write("unit-broken", "");
+    assert!(host.bad(&[restarted(false)]).contains("kubelet.service does not start"));
+    std::fs::remove_file(host.path("calls")).unwrap();
+    host.good(&[restarted(true)]);
+    let calls = host.read("calls");
+    assert!(calls.contains("systemctl --no-block reboot") && !calls.contains("systemctl restart"), "{calls}");
+}
+
+#[test]
 fn parameters_are_where_sysctl_looks_for_them() {
     assert_eq!(sysctl_file("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
     assert_eq!(sysctl_file("net.ipv4.conf.eth0/100.rp_filter"), "net/ipv4/conf/eth0.100/rp_filter");

@@ -72,3 +72,21 @@ halt_unit() {
     rm -f "$ROOT$file" || fail "cannot remove $file"
   done
 }
+
+# restart_units UNIT...: as they are, so their stamps stay. One that is not there or off is left alone.
+restart_units() {
+  for unit in "$@"; do
+    if systemctl is-active --quiet -- "$unit" || systemctl is-failed --quiet -- "$unit"; then
+      if ! systemctl restart -- "$unit"; then
+        journalctl -u "$unit" -n 10 --no-pager -o cat >&2 2>/dev/null || :
+        fail "$unit does not start"
+      fi
+    fi
+  done
+}
+
+# reboot_machine: asked for, not waited for; this script ends before it happens.
+reboot_machine() {
+  sync
+  systemctl --no-block reboot || fail 'systemctl does not reboot the host'
+}

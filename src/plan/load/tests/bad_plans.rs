@@ -115,6 +115,10 @@ const ROWS: &[(&str, &[&str])] = &[
     ("version: 1\nkubernetes: {version: v1.35.0, featureGates: {NodeSwap: true}}\nkubelet: {extraArgs: {pod-infra-container-image: a, feature-gates: b=true}}\nhosts: [{name: a, address: 192.0.2.1, roles: [control-plane]}]", &[
         "flag-removed kubelet.extraArgs.pod-infra-container-image", "flag-conflict kubelet.extraArgs.feature-gates",
     ]),
+    // What the release does not have.
+    ("version: 1\nkubernetes: {version: v1.36.2, featureGates: {MemoryManager: true}}\nkubelet: {configuration: {maxPod: 1}}\nhosts: [{name: a, address: 192.0.2.1, roles: [control-plane]}]", &[
+        "feature-gate-removed kubernetes.featureGates.MemoryManager", "kubelet-field kubelet.configuration.maxPod",
+    ]),
     // Components.
     ("apiServer: {extraEnv: {A B: c}, extraVolumes: [{name: A, hostPath: /a, mountPath: /b, type: Dir}, {name: b, hostPath: /a, mountPath: /b}]}", &[
         "environment-name apiServer.extraEnv[\"A B\"]", "volume-name apiServer.extraVolumes[0].name",
