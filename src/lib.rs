@@ -34,6 +34,7 @@ pub mod preflight;
 pub mod release;
 pub mod report;
 pub mod request;
+pub mod signing_key;
 pub mod simulation;
 pub mod standing;
 pub mod status;

@@ -64,7 +64,7 @@ pub fn artifacts(plan: &Plan, system: &System, pause_image: &str) -> Vec<Artifac
 }
 
 fn is_brought(plan: &Plan, program: Program) -> bool {
-    plan.binaries.get(&program).is_some_and(|source| *source != Source::Preinstalled)
+    plan.binaries.get(&program).is_some_and(Source::is_file)
 }
 
 /// Programs of the runtime that slipway brings.

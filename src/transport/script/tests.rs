@@ -10,6 +10,7 @@ use crate::artifact::{Content, Object};
 use crate::names::Mode;
 use crate::transport::shell::shellcheck;
 
+mod packages;
 mod undo;
 
 const STUB: &str = r#"#!/bin/sh
