@@ -196,6 +196,17 @@ pub enum Artifact {
         /// Unpack the `.tar.gz` here instead of installing the bytes as `path`.
         unpack: Option<RemotePath>,
     },
+    /// A package of the operating system.
+    Package {
+        /// Its name.
+        name: String,
+        /// Its version, with any revision if it has none; `None` if any version will do.
+        version: Option<String>,
+        /// The program in it that units read at start.
+        program: Option<RemotePath>,
+        /// Whether the package manager is told to leave it as it is.
+        held: bool,
+    },
     /// A loaded kernel module. That it is loaded at boot is a file of its own.
     Module {
         /// Its name.
@@ -354,6 +365,7 @@ impl Artifact {
             | Self::Link { path, .. }
             | Self::Absent { path }
             | Self::Program { path, .. } => path.to_string(),
+            Self::Package { name, .. } => format!("package {name}"),
             Self::Module { name } => format!("module {name}"),
             Self::Sysctl { key, .. } => format!("sysctl {key}"),
             Self::NoSwap => "swap".into(),
@@ -385,6 +397,7 @@ pub fn stamp_of(inputs: &[RemotePath], artifacts: &[Artifact]) -> Digest {
         let digest = artifacts.iter().find_map(|artifact| match artifact {
             Artifact::File { path, content, .. } if path == input => Some(content.digest()),
             Artifact::Program { path, digest, .. } if path == input => Some(*digest),
+            Artifact::Package { program: Some(path), version, .. } if path == input => Some(Digest::of(format!("{version:?}"))),
             _ => None,
         });
         text.push_str(input.as_str());

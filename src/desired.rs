@@ -25,6 +25,7 @@ pub mod formed;
 pub mod images;
 pub mod kubelet;
 pub mod local_proxy;
+pub mod packages;
 pub mod pod_network;
 pub mod programs;
 pub mod runtime;
@@ -86,7 +87,11 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
     for rule in RULES.iter().chain(OCCASIONAL_RULES).filter(|rule| rule.on.includes(plan, host)) {
         let artifacts = match rule.phase {
             Phase::System => system::artifacts(plan),
-            Phase::Programs => programs::artifacts(plan, system, local)?,
+            Phase::Programs => {
+                let mut artifacts = programs::artifacts(plan, system, local)?;
+                artifacts.extend(packages::artifacts(plan, system, local));
+                artifacts
+            }
             Phase::Runtime => runtime::artifacts(plan, system, &pictures.pause),
             Phase::Images => images::artifacts(plan, host, local, &images::needed(plan, host, &pictures)),
             Phase::PodNetwork => pod_network::artifacts(plan, host, system, standing),
@@ -190,6 +195,8 @@ pub struct LocalFiles {
     pub manifests: Vec<Value>,
     /// Files of an external etcd: CA, client certificate and key.
     pub external_etcd: Option<ExternalEtcdFiles>,
+    /// The key that signs packages, as text.
+    pub signing_key: Option<String>,
     /// Certificates of the CAs whose keys are not on hosts, PEM.
     pub authorities: BTreeMap<Authority, String>,
 }

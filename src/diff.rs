@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::artifact::{Artifact, Content, Secret};
 use crate::change::{Change, Reason};
+use crate::desired::packages::satisfies;
 use crate::facts::{FoundFile, FoundKind, System, State};
 use crate::meaning::{self, Meaning};
 use crate::names::{Digest, Mode, RemotePath};
@@ -24,6 +25,11 @@ pub fn host_changes(
     for artifact in artifacts {
         let Some((reason, before)) = difference(&artifact, system, state, changed) else { continue };
         if let Artifact::File { path, .. } | Artifact::Program { path, .. } = &artifact {
+            changed.insert(path.clone());
+        }
+        if let Artifact::Package { name, version, program: Some(path), .. } = &artifact
+            && !is_installed(name, version.as_deref(), state)
+        {
             changed.insert(path.clone());
         }
         changes.push(Change { artifact, reason, before });
@@ -66,6 +72,12 @@ fn difference(
             Some(found) if found.noted == Some(*digest) => None,
             Some(found) => plain(Reason::Content { found: found.noted, drift: false }),
         },
+        Artifact::Package { name, version, held, .. } => match state.packages.get(name) {
+            None => plain(Reason::Missing),
+            Some(found) if !is_installed(name, version.as_deref(), state) => plain(Reason::Value { found: found.version.clone() }),
+            Some(found) if *held && !found.held => plain(Reason::Value { found: format!("{}, not held", found.version) }),
+            Some(_) => None,
+        },
         Artifact::Module { name } => (!system.modules.contains(name)).then_some((Reason::Missing, None)),
         Artifact::Sysctl { key, value } => match system.sysctls.get(key) {
             Some(found) if found == value => None,
@@ -94,6 +106,11 @@ fn difference(
         // `teardown` makes these changes itself, from records.
         Artifact::Undone(_) | Artifact::Departed(_) => None,
     }
+}
+
+/// Whether a package is there in the wanted version.
+fn is_installed(name: &str, version: Option<&str>, state: &State) -> bool {
+    state.packages.get(name).is_some_and(|found| version.is_none_or(|wanted| satisfies(&found.version, wanted)))
 }
 
 fn ownership(found: Mode, wanted: Mode, owner: u32) -> Option<Reason> {

@@ -136,6 +136,8 @@ pub struct State {
     /// Big files (programs) by path: what `stat` says, and the digest slipway noted when it
     /// installed them, if the note still fits what `stat` says.
     pub programs: BTreeMap<RemotePath, FoundProgram>,
+    /// Packages of the operating system that are installed, of those that were asked for.
+    pub packages: BTreeMap<String, FoundPackage>,
     /// Whether etcd's data directory holds a member.
     pub etcd_data: bool,
     /// Containers of Kubernetes that the runtime runs (namespace `k8s.io`).
@@ -197,6 +199,15 @@ pub struct FoundUnit {
     pub enabled: String,
     /// The stamp: the digest of the unit's inputs after its last successful (re)start by slipway.
     pub stamp: Option<Digest>,
+}
+
+/// A package of the operating system on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPackage {
+    /// Its version with its revision.
+    pub version: String,
+    /// Whether the package manager leaves it as it is.
+    pub held: bool,
 }
 
 /// A program on a host.

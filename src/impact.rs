@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
-use crate::desired::runtime;
+use crate::desired::{packages, runtime};
 use crate::names::RemotePath;
 use crate::paths;
 
@@ -79,6 +79,11 @@ pub fn settings(change: &Change, pinned: bool) -> Vec<Setting> {
         Artifact::Program { path, .. } if matches!(change.reason, Reason::Content { .. }) => {
             let program = runtime_programs().into_iter().find(|(_, place)| place == path);
             program.map(|(name, _)| Setting::new(name, Impact::Drain)).into_iter().collect()
+        }
+        // Another version; one that is only held runs already.
+        Artifact::Package { name, .. } if matches!(&change.reason, Reason::Value { found } if !found.contains(' ')) => {
+            let name = packages::OF_RUNTIME.into_iter().find(|package| package == name);
+            name.map(|name| Setting::new(name, Impact::Drain)).into_iter().collect()
         }
         _ => Vec::new(),
     }

@@ -36,6 +36,7 @@ pub mod release;
 pub mod report;
 pub mod request;
 pub mod restart;
+pub mod signing_key;
 pub mod simulation;
 pub mod standing;
 pub mod status;

@@ -13,7 +13,9 @@ use serde_json::Value;
 use crate::artifact::Secret;
 use crate::desired::programs::upload_file;
 use crate::desired::{ArchiveContent, LocalFiles};
+use crate::desired::packages::needs_repository;
 use crate::key_store;
+use crate::signing_key;
 use crate::trust::inspect;
 use crate::trust::refresh::ExternalEtcdFiles;
 use crate::trust::specification::Authority;
@@ -43,6 +45,14 @@ pub enum LocalFileError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// It is not the key that the plan trusts.
+    #[error("{} is not the key that signs packages: {source}", path.display())]
+    SigningKey {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: signing_key::SigningKeyError,
     },
     /// It is not an image archive.
     #[error("{} is not an image archive: {reason}", path.display())]
@@ -107,6 +117,12 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
             key: Secret::new(text(&external.key_file)?.into_bytes()),
         });
     }
+    if let Some(key) = plan.packages.key.as_ref().filter(|_| needs_repository(plan)) {
+        let text = std::fs::read_to_string(&key.file).map_err(|source| LocalFileError::Read { path: key.file.clone(), source })?;
+        signing_key::check(&text, &key.plain_fingerprint())
+            .map_err(|source| LocalFileError::SigningKey { path: key.file.clone(), source })?;
+        files.signing_key = Some(text);
+    }
     files.authorities = authorities(plan)?;
     Ok(files)
 }
@@ -146,7 +162,7 @@ pub fn authorities(plan: &Plan) -> Result<BTreeMap<Authority, String>, LocalFile
 /// content is its name.
 #[must_use]
 pub fn assumed(plan: &Plan, architectures: &BTreeSet<String>) -> LocalFiles {
-    let mut files = LocalFiles::default();
+    let mut files = LocalFiles { signing_key: needs_repository(plan).then(|| "the key that signs packages\n".to_owned()), ..LocalFiles::default() };
     let stand_in = |path: &Path| Digest::of(path.to_string_lossy().as_bytes());
     for source in plan.binaries.values() {
         let Source::Upload(file) = source else { continue };

@@ -21,6 +21,7 @@ pub mod field;
 pub mod hosts;
 pub mod load;
 pub mod local_files;
+pub mod packages;
 pub mod patches;
 pub mod problem;
 pub mod report;
@@ -37,6 +38,7 @@ pub mod vip;
 pub use arguments::ArgumentValues;
 pub use authority::{AuthorityKeys, KeyStore};
 pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
+pub use packages::{Packages, SigningKey};
 pub use patches::{Patch, PatchKind, PatchTarget};
 pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
 pub use unavailable::Unavailable;
@@ -97,6 +99,9 @@ pub struct Plan {
     #[serde(default)]
     #[schemars(with = "schema::SourceByProgram")]
     pub binaries: BTreeMap<Program, Source>,
+    /// Where packages of the operating system come from, for programs with `packages` in `binaries`.
+    #[serde(default)]
+    pub packages: Packages,
     /// Container images.
     #[serde(default)]
     pub images: Images,

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::desired::packages::Installer;
 use crate::desired::programs::cni_directory;
 use crate::facts::{Facts, System};
 use crate::names::{HostName, KubernetesVersion};
@@ -103,6 +104,10 @@ const HOST_CHECKS: &[(&str, HostCheck)] = &[
             "install them, or let slipway bring them with `binaries.cniPlugins`",
         )
     }),
+    ("packages", |plan, _, facts, _| {
+        let none = plan.binaries.values().any(|source| *source == Source::Packages) && Installer::of(&facts.system).is_none();
+        when(none, Severity::Error, "it has neither apt-get nor dnf, and the plan wants packages", "bring the programs with `upload` or `download`")
+    }),
     ("address", |_, host, facts, _| {
         let known = facts.system.addresses.is_empty() || host.addresses().all(|wanted| facts.system.addresses.iter().any(|found| found.address == wanted));
         when(!known, Severity::Error, format!("address {} is not one of its own", host.address), "correct `address`; a host is reached at another address with `ssh.address`")
@@ -114,7 +119,7 @@ const HOST_CHECKS: &[(&str, HostCheck)] = &[
     }),
     ("disk-space", |plan, _, facts, _| {
         // The programs of Kubernetes and of a runtime come to 300 MiB; later they are replaced one by one.
-        let programs = facts.state.programs.is_empty() && plan.binaries.keys().any(|program| is_brought(plan, *program));
+        let programs = facts.state.programs.is_empty() && plan.binaries.values().any(Source::is_file);
         let needed = |path: &str| match path {
             "/var/lib" => 1 << 30,
             "/usr/local/bin" if programs => 300 << 20,
@@ -128,7 +133,7 @@ const HOST_CHECKS: &[(&str, HostCheck)] = &[
 /// The names of all checks.
 pub const CHECK_NAMES: &[&str] = &[
     "address", "architecture", "cgroup-v1", "clock", "cni-plugins", "commands", "cpus", "disk-space", "kernel", "kubelet",
-    "kubelet-version", "machine-id", "memory", "not-root", "ports", "runtime", "systemd", "vip",
+    "kubelet-version", "machine-id", "memory", "not-root", "packages", "ports", "runtime", "systemd", "vip",
 ];
 
 /// Commands the generated scripts use on every host.
@@ -137,7 +142,7 @@ const COMMANDS: &[&str] = &["sh", "tar", "find", "sha256sum", "stat", "systemctl
 /// Commands the probe looks for.
 #[must_use]
 pub fn wanted_commands() -> Vec<String> {
-    let more = ["ip", "iptables", "ip6tables", "kubelet", "containerd", "ctr", "crictl", "curl", "wget", "modprobe", "conntrack"];
+    let more = ["ip", "iptables", "ip6tables", "kubelet", "containerd", "ctr", "crictl", "curl", "wget", "modprobe", "conntrack", "apt-get", "dnf"];
     COMMANDS.iter().chain(&more).map(|name| (*name).to_owned()).collect()
 }
 
@@ -179,7 +184,7 @@ fn when(bad: bool, severity: Severity, message: impl Into<String>, hint: &'stati
 }
 
 fn is_brought(plan: &Plan, program: Program) -> bool {
-    matches!(plan.binaries.get(&program), Some(Source::Upload(_) | Source::Download { .. }))
+    plan.binaries.get(&program).is_some_and(Source::is_brought)
 }
 
 fn commands(plan: &Plan, host: &Host, facts: &Facts, _: Stage) -> Vec<(Severity, String, &'static str)> {

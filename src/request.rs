@@ -2,7 +2,7 @@
 //! setting slipway may care about.
 
 use crate::adopt::units;
-use crate::desired::{kubelet, local_proxy, pod_network, programs, runtime, system, vip};
+use crate::desired::{kubelet, local_proxy, packages, pod_network, programs, runtime, system, vip};
 use crate::names::RemotePath;
 use crate::plan::Plan;
 use crate::preflight;
@@ -44,6 +44,10 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
             vip::HAPROXY_FILE,
             vip::KEEPALIVED_FILE,
             vip::CHECK_FILE,
+            packages::FILES[0],
+            packages::FILES[1],
+            packages::FILES[2],
+            packages::FILES[3],
         ]
         .map(RemotePath::fixed),
     );
@@ -59,6 +63,7 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         without_content: specification::keys_without_content(),
         directories: DIRECTORIES.iter().map(|path| RemotePath::fixed(path)).chain([plan.etcd.data_directory.clone()]).collect(),
         programs: programs::paths(plan),
+        packages: packages::names(plan),
         units: ["containerd.service", kubelet::UNIT, pod_network::ROUTES_UNIT].map(str::to_owned).into(),
         commands: preflight::wanted_commands(),
         modules: system::modules(plan),
@@ -103,6 +108,7 @@ mod tests {
                 request.roots.iter().any(|root| path.is_within(root))
             }
             Artifact::Program { path, .. } => request.programs.contains(path),
+            Artifact::Package { name, .. } => request.packages.contains(name),
             Artifact::Module { name } => request.modules.contains(name),
             Artifact::Sysctl { key, .. } => request.sysctls.contains(key),
             Artifact::Unit { name, .. } => request.units.contains(name),
@@ -119,7 +125,7 @@ mod tests {
     /// Without this, `diff` would call what is there missing, and every `apply` would do it again.
     #[test]
     fn everything_slipway_wants_of_a_host_is_looked_at() {
-        for name in ["single-node", "highly-available", "etcd-hosts", "external-etcd", "dual-stack", "offline", "lab", "virtual-address"] {
+        for name in ["single-node", "highly-available", "etcd-hosts", "external-etcd", "dual-stack", "offline", "lab", "virtual-address", "packages"] {
             let plan = example(name);
             let mut local = LocalFiles::default();
             for source in plan.binaries.values() {

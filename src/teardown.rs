@@ -264,6 +264,12 @@ pub fn host_changes(plan: &Plan, host: &Host, state: &State, origin: &Origin) ->
     let kept = |record: &Record| matches!(record, Record::Path { path, .. } if path == directory);
     let own_etcd = plan.has_etcd(host) || records.iter().any(kept);
     list.gone(Undone::Kubernetes { foreign, etcd: own_etcd.then(|| directory.clone()) });
+    // Before units: what a package brought is gone when it is asked whether there was a unit.
+    for record in &records {
+        if let Record::Package { name, new } = record {
+            list.push(Undone::Package { name: name.clone(), kept: !new }, *new);
+        }
+    }
     list.paths(&records);
     for (name, new) in units(&records) {
         list.push(Undone::Unit { name: name.to_owned() }, new);
@@ -273,7 +279,7 @@ pub fn host_changes(plan: &Plan, host: &Host, state: &State, origin: &Origin) ->
             Record::Sysctl { key } => list.push(Undone::Sysctl { key: key.clone() }, false),
             Record::Module { name } => list.gone(Undone::Module { name: name.clone() }),
             Record::Swap => list.push(Undone::Swap, false),
-            Record::Path { .. } | Record::Unit { .. } | Record::Image { .. } => {}
+            Record::Path { .. } | Record::Unit { .. } | Record::Image { .. } | Record::Package { .. } => {}
         }
     }
     list.push(Undone::Surroundings, false);

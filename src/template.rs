@@ -177,6 +177,36 @@ impl Template for Haproxy {
     const NAME: &'static str = "haproxy.cfg";
 }
 
+/// apt's source of Kubernetes' packages.
+#[derive(Debug, Serialize)]
+pub struct AptSource {
+    /// Where the key is that signs them.
+    pub key: String,
+    /// The repository.
+    pub address: String,
+}
+impl Template for AptSource {
+    const NAME: &'static str = "apt.list";
+}
+
+/// dnf's repository of Kubernetes' packages.
+#[derive(Debug, Serialize)]
+pub struct RpmRepository {
+    /// How it is called.
+    pub name: String,
+    /// The minor version, such as `1.34`.
+    pub minor: String,
+    /// Where it is.
+    pub address: String,
+    /// Where the key is that signs it.
+    pub key: String,
+    /// Packages that nobody else changes.
+    pub held: Vec<String>,
+}
+impl Template for RpmRepository {
+    const NAME: &'static str = "rpm.repo";
+}
+
 /// keepalived's configuration on one host.
 #[derive(Debug, Serialize)]
 pub struct Keepalived {
@@ -319,6 +349,14 @@ mod tests {
                 servers: vec![Server { name: text("cp-1"), address: text("192.0.2.11") }],
                 own: text("cp-1"),
                 health_port: 8444,
+            }),
+            row(AptSource { key: text("/etc/apt/keyrings/a.asc"), address: text("https://packages.example.test/deb/") }),
+            row(RpmRepository {
+                name: text("slipway-kubernetes"),
+                minor: text("1.34"),
+                address: text("https://packages.example.test/rpm/"),
+                key: text("/etc/pki/rpm-gpg/a"),
+                held: vec![text("kubelet")],
             }),
             row(Keepalived {
                 check: text("/etc/slipway/api-vip/check"),

@@ -34,6 +34,8 @@ pub struct ProbeRequest {
     pub directories: Vec<RemotePath>,
     /// Programs that are only looked at with `stat`.
     pub programs: Vec<RemotePath>,
+    /// Packages of the operating system.
+    pub packages: Vec<String>,
     /// systemd units.
     pub units: Vec<String>,
     /// Commands to look for.

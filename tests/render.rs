@@ -30,12 +30,17 @@ impl File {
 /// Rendered files by host (`cluster` for the cluster) and path.
 type Rendered = BTreeMap<String, BTreeMap<String, File>>;
 
+/// A key as text, with its fingerprint; the one that signs Kubernetes' packages is not in this repository.
+const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQAEBGFiYw==\n-----END PGP PUBLIC KEY BLOCK-----\n";
+const FINGERPRINT: &str = "34AA630DC54717F5D1065238755E131144944493";
+
 /// Renders a copy of the plan beside stand-ins for the files it names.
 fn render(name: &str) -> Rendered {
     let place = tempfile::tempdir().unwrap();
     let plan = place.path().join("plan.yaml");
-    fs::copy(format!("{}/plans/{name}.yaml", env!("CARGO_MANIFEST_DIR")), &plan).unwrap();
-    stand_ins(&fs::read_to_string(&plan).unwrap(), place.path());
+    let text = fs::read_to_string(format!("{}/plans/{name}.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    fs::write(&plan, text.replace("DE15 B144 86CD 377B 9E87 6E1A 2346 54DA 9A29 6436", FINGERPRINT)).unwrap();
+    stand_ins(&text, place.path());
     let out = place.path().join("out");
     let output = Command::new("sh")
         .args(["-c", "umask 022 && exec \"$0\" render \"$1\" --out \"$2\"", env!("CARGO_BIN_EXE_slipway")])
@@ -80,6 +85,7 @@ fn stand_ins(text: &str, directory: &Path) {
             "certificateFile" => of_etcd("apiserver-etcd-client.crt"),
             "keyFile" => of_etcd("apiserver-etcd-client.key"),
             "file" if field.starts_with("images.") => image_archive(),
+            "file" if field.starts_with("packages.") => KEY.into(),
             "file" => b"{apiVersion: v1, kind: ConfigMap, metadata: {name: stand-in}}".to_vec(),
             _ => b"stand-in".to_vec(),
         };
@@ -136,6 +142,11 @@ fn check_file(path: &str, file: &File) {
         "var/lib/kubelet/kubeadm-flags.env" => {
             let value = text().trim_end().strip_prefix("KUBELET_KUBEADM_ARGS=\"").and_then(|rest| rest.strip_suffix('"'));
             assert!(value.unwrap().split_whitespace().all(|flag| flag.starts_with("--")), "{}", text());
+        }
+        "etc/apt/keyrings/slipway-kubernetes.asc" => assert_eq!(text(), KEY),
+        "etc/apt/sources.list.d/slipway-kubernetes.list" => {
+            let source: Vec<&str> = entries(text()).flat_map(str::split_whitespace).collect();
+            assert!(matches!(source[..], ["deb", "[signed-by=/etc/apt/keyrings/slipway-kubernetes.asc]", _, "/"]), "{source:?}");
         }
         "etc/modules-load.d/slipway.conf" => {
             assert!(entries(text()).all(|line| line.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')));
@@ -371,6 +382,11 @@ fn lab() {
 #[test]
 fn virtual_address() {
     check("virtual-address");
+}
+
+#[test]
+fn packages() {
+    check("packages");
 }
 
 #[test]

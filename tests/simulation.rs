@@ -16,6 +16,8 @@ mod endpoint;
 mod joins;
 #[path = "simulation/maintenance.rs"]
 mod maintenance;
+#[path = "simulation/packages.rs"]
+mod packages;
 #[path = "simulation/plans.rs"]
 mod plans;
 #[path = "simulation/upgrade.rs"]

@@ -49,6 +49,13 @@ pub enum Undone {
         /// Whether there was something before, which comes back.
         restored: bool,
     },
+    /// A package gone that was not there before; another one held or not, as it was.
+    Package {
+        /// Its name.
+        name: String,
+        /// Whether there was one before.
+        kept: bool,
+    },
     /// A unit as it was.
     Unit {
         /// Its name with suffix.
@@ -104,6 +111,7 @@ impl fmt::Display for Undone {
                 etcd.as_ref().map_or(Ok(()), |directory| write!(f, ", and of etcd below {directory}"))
             }
             Self::Path { path, .. } => path.fmt(f),
+            Self::Package { name, .. } => write!(f, "package {name}"),
             Self::Unit { name } => write!(f, "unit {name}"),
             Self::Sysctl { key } => write!(f, "sysctl {key}"),
             Self::Module { name } => write!(f, "module {name}"),

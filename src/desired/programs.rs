@@ -63,7 +63,8 @@ fn key(program: Program) -> String {
 #[must_use]
 pub fn kubelet_path(plan: &Plan, system: &System) -> RemotePath {
     match plan.binaries.get(&Program::Kubelet) {
-        Some(Source::Upload(_) | Source::Download { .. }) => placement(Program::Kubelet).0,
+        Some(source) if source.is_file() => placement(Program::Kubelet).0,
+        Some(Source::Packages) => RemotePath::fixed("/usr/bin/kubelet"),
         _ => system.commands.get("kubelet").and_then(|path| path.parse().ok()).unwrap_or_else(|| RemotePath::fixed("/usr/bin/kubelet")),
     }
 }
@@ -75,7 +76,7 @@ pub fn cni_directory(plan: &Plan, system: &System) -> String {
         return directory.to_string();
     }
     match plan.binaries.get(&Program::CniPlugins) {
-        Some(Source::Upload(_) | Source::Download { .. }) => CNI_DIRECTORY.to_owned(),
+        Some(source) if source.is_brought() => CNI_DIRECTORY.to_owned(),
         _ => system.cni_directory.clone().unwrap_or_else(|| CNI_DIRECTORY.to_owned()),
     }
 }
@@ -83,7 +84,7 @@ pub fn cni_directory(plan: &Plan, system: &System) -> String {
 /// Every path a program may be installed at, for the probe.
 #[must_use]
 pub fn paths(plan: &Plan) -> Vec<RemotePath> {
-    plan.binaries.keys().map(|program| placement(*program).0).collect()
+    plan.binaries.iter().filter(|(_, source)| **source != Source::Packages).map(|(program, _)| placement(*program).0).collect()
 }
 
 /// What this phase wants on a host.
@@ -95,7 +96,7 @@ pub fn artifacts(plan: &Plan, system: &System, local: &LocalFiles) -> Result<Vec
     for (program, source) in &plan.binaries {
         let (path, unpack) = placement(*program);
         let (source, digest) = match source {
-            Source::Preinstalled => continue,
+            Source::Preinstalled | Source::Packages => continue,
             Source::Upload(file) => {
                 let file = upload_file(file, &system.architecture);
                 let digest = local.digests.get(&file).copied().ok_or_else(|| ProgramError::NoFile {

@@ -106,7 +106,9 @@ fn pod(vip: &Vip, inputs: Digest) -> serde_json::Value {
         "initialDelaySeconds": 10, "periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 5,
     });
     let command = ["keepalived", "--vrrp", "--dont-fork", "--log-console", "--use-file", KEEPALIVED_FILE];
-    let keepalived = container("keepalived", &vip.keepalived_image, &command, &["NET_ADMIN", "NET_BROADCAST", "NET_RAW"]);
+    // It sets the user of its checks, also to the one that it is. Where it may not, it takes them for passed.
+    let capabilities = ["NET_ADMIN", "NET_BROADCAST", "NET_RAW", "SETGID", "SETUID"];
+    let keepalived = container("keepalived", &vip.keepalived_image, &command, &capabilities);
     json!({
         "apiVersion": "v1",
         "kind": "Pod",

@@ -10,6 +10,7 @@ use super::{Impact, Setting, containerd, runtime_programs};
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
 use crate::desired::kubelet::UNIT;
+use crate::desired::packages;
 use crate::names::RemotePath;
 use crate::paths;
 use crate::phase::Phase;
@@ -111,7 +112,11 @@ pub fn take_runtime(changes: &mut Differing) -> Vec<Change> {
     let programs = runtime_programs();
     let mut taken = Vec::new();
     if let Some(all) = changes.get_mut(&Phase::Programs) {
-        taken.extend(all.extract_if(.., |change| matches!(&change.artifact, Artifact::Program { path, .. } if programs.iter().any(|(_, place)| place == path))));
+        taken.extend(all.extract_if(.., |change| match &change.artifact {
+            Artifact::Program { path, .. } => programs.iter().any(|(_, place)| place == path),
+            Artifact::Package { name, .. } => packages::OF_RUNTIME.contains(&name.as_str()),
+            _ => false,
+        }));
     }
     if let Some(all) = changes.get_mut(&Phase::Runtime) {
         taken.extend(all.extract_if(.., |change| match &change.artifact {

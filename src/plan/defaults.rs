@@ -30,6 +30,9 @@ pub(super) fn vip_health_port() -> u16 {
 pub(super) fn keepalived_image() -> String {
     "docker.io/osixia/keepalived:2.0.20".into()
 }
+pub(super) fn package_repository() -> String {
+    "https://pkgs.k8s.io/core:/stable:/v{minor}/{format}/".into()
+}
 pub(super) fn flannel_image() -> String {
     "ghcr.io/flannel-io/flannel:v0.27.4".into()
 }

@@ -59,6 +59,23 @@ impl JsonSchema for NetworkText {
     }
 }
 
+/// Schema of `packages.versions`: only names of programs are keys.
+#[derive(Debug)]
+pub enum VersionByProgram {}
+
+impl JsonSchema for VersionByProgram {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "VersionByProgram".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let names = generator.subschema_for::<Program>();
+        json_schema!({ "type": "object", "propertyNames": names, "additionalProperties": { "type": "string" } })
+    }
+}
+
 /// Schema of `binaries`: only names of programs are keys.
 #[derive(Debug)]
 pub enum SourceByProgram {}

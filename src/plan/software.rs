@@ -99,6 +99,8 @@ pub enum Program {
 pub enum Source {
     /// It is on the host, in the search path.
     Preinstalled,
+    /// The host's package manager (apt or dnf) installs its package; see `packages`.
+    Packages,
     /// A file of the operator's machine, beside the plan file or with an absolute path.
     Upload(PathBuf),
     /// The host fetches it (with curl or wget).
@@ -109,6 +111,20 @@ pub enum Source {
         /// What it must be, by architecture (`amd64`, `arm64`).
         sha256: BTreeMap<String, Digest>,
     },
+}
+
+impl Source {
+    /// Whether slipway sees to it that the program is there, and in the right version.
+    #[must_use]
+    pub fn is_brought(&self) -> bool {
+        *self != Self::Preinstalled
+    }
+
+    /// Whether it is a file that slipway itself puts in its place.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::Upload(_) | Self::Download { .. })
+    }
 }
 
 /// Container images.

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 use crate::artifact::Artifact;
 use crate::change::{Change, Reason};
+use crate::desired::packages::satisfies;
+use crate::facts::FoundPackage;
 use crate::names::{Digest, Mode, RemotePath};
 use crate::transport::records;
 
@@ -35,6 +37,8 @@ pub enum Effect {
     Set(String, String),
     /// These devices are used for swap.
     Swap(Vec<String>),
+    /// A package is there in this version, held or not, or is not there any more.
+    Package(String, Option<FoundPackage>),
     /// An image is in the runtime.
     Image(String),
     /// An image is no longer in the runtime.
@@ -104,6 +108,10 @@ impl Hand<'_> {
                 self.effects.push(Effect::Put(note, text(&format!("path={path}\ndigest={digest}\nis={is}\n"))));
                 Ok(())
             }
+            Artifact::Package { name, version, program, held } => {
+                self.package(name, version.as_deref(), program.as_ref(), *held);
+                Ok(())
+            }
             Artifact::Module { name } => {
                 if !self.host.modules.contains(name) {
                     self.record_once(&format!("module:{name}"), &format!("module={name}\nkind=module\nbefore=absent\n"));
@@ -167,6 +175,28 @@ impl Hand<'_> {
                 Err(Refused("slipway: an object of the cluster was sent to a host; this is a bug of slipway".into()))
             }
             Artifact::Undone(_) => Ok(()),
+        }
+    }
+
+    /// Its record, the package, and then that it is held.
+    fn package(&mut self, name: &str, version: Option<&str>, program: Option<&RemotePath>, held: bool) {
+        let found = self.host.packages.get(name).cloned();
+        let word = |held| if held { "hold" } else { "install" };
+        let before = found.as_ref().map_or_else(|| "absent".to_owned(), |found| format!("{} {}", found.version, word(found.held)));
+        self.record_once(&format!("package:{name}"), &format!("package={name}\nkind=package\nbefore={before}\n"));
+        let is = |found: &FoundPackage| version.is_none_or(|wanted| satisfies(&found.version, wanted));
+        let there = match found {
+            Some(found) if is(&found) => found,
+            _ => {
+                program.into_iter().for_each(|path| self.forget_stamps(path));
+                let revised = |version: &str| if version.contains('-') { version.to_owned() } else { format!("{version}-1.1") };
+                let new = FoundPackage { version: revised(version.unwrap_or("1.0.0")), held: false };
+                self.effects.push(Effect::Package(name.to_owned(), Some(new.clone())));
+                new
+            }
+        };
+        if held && !there.held {
+            self.effects.push(Effect::Package(name.to_owned(), Some(FoundPackage { held, ..there })));
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::artifact::Secret;
-use crate::facts::{Facts, FoundFile, FoundKind, FoundProgram, FoundUnit, State, System};
+use crate::facts::{Facts, FoundFile, FoundKind, FoundPackage, FoundProgram, FoundUnit, State, System};
 use crate::names::{Digest, HostName, KubernetesVersion, Mode, RemotePath};
 use crate::preflight;
 use crate::transport::ProbeRequest;
@@ -108,6 +108,8 @@ pub struct Host {
     pub units: BTreeMap<String, Unit>,
     /// Images in its runtime.
     pub images: BTreeSet<String>,
+    /// Packages that slipway cares for.
+    pub packages: BTreeMap<String, FoundPackage>,
     /// Loaded kernel modules.
     pub modules: BTreeSet<String>,
     /// Kernel parameters.
@@ -154,6 +156,7 @@ impl Host {
             files: files.into(),
             units: [("containerd.service".to_owned(), runtime), ("kubelet.service".to_owned(), kubelet)].into(),
             images: BTreeSet::new(),
+            packages: BTreeMap::new(),
             modules: BTreeSet::new(),
             sysctls: ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"].map(|key| (key.to_owned(), "0".to_owned())).into(),
             swap: vec!["/dev/sda2".to_owned()],
@@ -249,6 +252,7 @@ impl Host {
             units: request.units.iter().map(|name| (name.clone(), self.found_unit(name))).collect(),
             images: self.images.clone(),
             programs: request.programs.iter().filter_map(|path| Some((path.clone(), self.found_program(path)?))).collect(),
+            packages: request.packages.iter().filter_map(|name| Some((name.clone(), self.packages.get(name)?.clone()))).collect(),
             etcd_data: request.etcd_directory.as_ref().is_some_and(|directory| self.etcd.contains_key(directory)),
             running_containers: u32::try_from(self.pods.len()).unwrap_or(u32::MAX),
         };

@@ -2,6 +2,7 @@
 //! `leftovers.sh`. The thing goes first, then its record, so a reset that is cut off does it again. Pure.
 
 use crate::artifact::undone::Undone;
+use crate::facts::FoundPackage;
 use crate::names::{Mode, RemotePath};
 use crate::transport::records;
 
@@ -32,6 +33,19 @@ pub(super) fn undo(hand: &mut Hand<'_>, undone: &Undone) -> Result<(), Refused> 
             }
         }
         Undone::Path { path, .. } => undo_path(hand, path)?,
+        Undone::Package { name, .. } => {
+            let record = hand.read_record(&format!("package:{name}"));
+            let found = hand.host.packages.get(name).cloned();
+            match record.before.as_deref() {
+                None => {}
+                Some("absent") => hand.effects.push(Effect::Package(name.clone(), None)),
+                Some(before) => {
+                    let held = before.ends_with(" hold");
+                    hand.effects.push(Effect::Package(name.clone(), found.map(|found| FoundPackage { held, ..found })));
+                }
+            }
+            hand.effects.push(Effect::Remove(record.path));
+        }
         Undone::Unit { name } => undo_unit(hand, name),
         Undone::Sysctl { key } => {
             let record = hand.read_record(&format!("sysctl:{key}"));

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::desired::packages;
 use crate::names::{Digest, HostName, RemotePath};
 use crate::phase::StepId;
 use crate::plan::Plan;
@@ -280,6 +281,16 @@ impl World {
             }
             Effect::Set(key, value) => _ = host.sysctls.insert(key, value),
             Effect::Swap(devices) => host.swap = devices,
+            Effect::Package(name, package) => {
+                if name == packages::KUBELET {
+                    let version = package.as_ref().and_then(|package| package.version.split('-').next());
+                    host.system.kubelet_version = version.map(|version| format!("v{version}")).unwrap_or_default();
+                }
+                match package {
+                    Some(package) => _ = host.packages.insert(name, package),
+                    None => _ = host.packages.remove(&name),
+                }
+            }
             Effect::Image(image) => _ = host.images.insert(image),
             Effect::RemoveImage(image) => _ = host.images.remove(&image),
             Effect::RemovePods => host.pods.clear(),

@@ -61,6 +61,7 @@ pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError>
     state.running_containers = system::running(&sections);
     state.etcd_data = sections.has("etcd", "member");
     state.programs = system::programs(request, &sections);
+    state.packages = system::packages(request, &sections);
     files::listed(&sections, &request.roots, &mut state.files)?;
     files::packed(&sections.tar()?, &request.roots, &request.directories, &mut state.files)?;
     Ok(facts)

@@ -56,6 +56,9 @@ pub fn script(request: &ProbeRequest) -> String {
     if !request.programs.is_empty() {
         script.call("look_programs", request.programs.iter().map(|path| relative(path.as_str())));
     }
+    if !request.packages.is_empty() {
+        script.call("look_packages", &request.packages);
+    }
     files(&mut script, request);
     script.fixed("printf '@slipway-end\\n'");
     if request.lock.is_some() {

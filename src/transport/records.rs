@@ -62,6 +62,13 @@ pub enum Record {
         /// Its dotted name.
         key: String,
     },
+    /// A package of the operating system.
+    Package {
+        /// Its name.
+        name: String,
+        /// Whether there was none before.
+        new: bool,
+    },
     /// A kernel module that slipway loaded.
     Module {
         /// Its name.
@@ -95,6 +102,7 @@ fn read(text: &str) -> Option<Record> {
     match field("kind")? {
         "unit" => Some(Record::Unit { name: named("unit")?, new: before().starts_with("absent") }),
         "sysctl" => Some(Record::Sysctl { key: named("sysctl")? }),
+        "package" => Some(Record::Package { name: named("package")?, new: before() == "absent" }),
         "module" => Some(Record::Module { name: named("module")? }),
         "image" => Some(Record::Image { name: named("image")? }),
         "swap" => Some(Record::Swap),

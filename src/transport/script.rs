@@ -22,6 +22,8 @@
 //! - `records/sysctl:KEY`: `sysctl=`, `kind=sysctl`, `before=` the live value.
 //! - `records/module:NAME`: `module=`, `kind=module`, `before=absent`; only if slipway loaded it.
 //! - `records/image:NAME` (escaped): `image=`, `kind=image`, `before=absent`; only if slipway brought it.
+//! - `records/package:NAME`: `package=`, `kind=package`, `before=` `absent`, or the version that was
+//!   there and `install` or `hold`; also for packages that came with one.
 //! - `records/swap`: `kind=swap`, `before=active`, a `device=` for each active swap, a `unit=` for each
 //!   swap unit that was masked.
 //! - `surroundings`: what was there before slipway's first change that no record is about, because
@@ -69,6 +71,7 @@ const IMAGES: &str = include_str!("script/images.sh");
 const UNDO: &str = include_str!("script/undo.sh");
 const LEFTOVERS: &str = include_str!("script/leftovers.sh");
 const NETWORK: &str = include_str!("script/network.sh");
+const PACKAGES: &str = include_str!("script/packages.sh");
 const PODS: &str = include_str!("script/pods.sh");
 
 /// The static pod that runs by another manifest until this change.
@@ -114,6 +117,9 @@ impl Writer<'_> {
         self.script.fixed(BASE).fixed(RECORDS).fixed(FILES).fixed(SURROUNDINGS);
         if any(|artifact| matches!(artifact, Artifact::Program { .. })) {
             self.script.fixed(PROGRAMS);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Package { .. } | Artifact::Undone(Undone::Package { .. }))) {
+            self.script.fixed(PACKAGES);
         }
         if changes.iter().any(|change| replaced_pod(change).is_some()) {
             self.script.fixed(PODS);
@@ -171,6 +177,10 @@ impl Writer<'_> {
                 }
             }
             Artifact::Program { path, source, digest, unpack } => self.program(path, source, digest, unpack.as_ref()),
+            Artifact::Package { name, version, program, held } => {
+                let (version, program) = (version.as_deref().unwrap_or_default(), program.as_ref().map_or("", RemotePath::as_str));
+                self.script.call("install_package", [name.as_str(), version, if *held { "yes" } else { "no" }, program]);
+            }
             Artifact::Module { name } => {
                 self.script.call("load_module", [&name.replace('-', "_"), name]);
             }
@@ -259,6 +269,7 @@ impl Writer<'_> {
                 self.script.call("remove_data", [if *foreign { "yes" } else { "no" }].into_iter().chain(directory))
             }
             Undone::Path { path, .. } => self.script.call("undo_path", [path.as_str()]),
+            Undone::Package { name, .. } => self.script.call("undo_package", [name]),
             Undone::Unit { name } => self.script.call("undo_unit", [name]),
             Undone::Sysctl { key } => self.script.call("undo_parameter", [key, &sysctl_file(key)]),
             Undone::Module { name } => self.script.call("undo_module", [name]),

@@ -14,6 +14,7 @@ use crate::artifact::Artifact;
 use crate::artifact::maintenance::Maintenance;
 use crate::change::{Change, Reason};
 use crate::desired::kubelet::UNIT;
+use crate::desired::packages;
 use crate::desired::programs::kubelet_path;
 use crate::facts::Facts;
 use crate::graph::Gate;
@@ -21,7 +22,7 @@ use crate::names::{HostName, KubernetesVersion};
 use crate::paths;
 use crate::phase::Phase;
 use crate::impact::care::{Care, Differing, Wanted, take_runtime};
-use crate::plan::{Cni, DrainPolicy, Host, Plan, Program, Source};
+use crate::plan::{Cni, DrainPolicy, Host, Plan, Program};
 
 /// What the API says of a Node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,8 +125,8 @@ impl<'a> Turns<'a> {
     /// The version a host's kubelet gets: the plan's if slipway brings it, else the one that is installed.
     fn target(&self, facts: &Facts) -> Option<KubernetesVersion> {
         match self.plan.binaries.get(&Program::Kubelet) {
-            Some(Source::Upload(_) | Source::Download { .. }) => Some(self.plan.kubernetes.version),
-            Some(Source::Preinstalled) | None => facts.system.kubelet_version.parse().ok(),
+            Some(source) if source.is_brought() => Some(self.plan.kubernetes.version),
+            _ => facts.system.kubelet_version.parse().ok(),
         }
     }
 
@@ -154,7 +155,11 @@ impl<'a> Turns<'a> {
         changes: &mut Differing,
     ) -> Vec<Change> {
         let program = kubelet_path(self.plan, &facts.system);
-        let is_program = |change: &mut Change| matches!(&change.artifact, Artifact::Program { path, .. } if *path == program);
+        let is_program = |change: &mut Change| match &change.artifact {
+            Artifact::Program { path, .. } => *path == program,
+            Artifact::Package { name, .. } => name == packages::KUBELET,
+            _ => false,
+        };
         let mut moved: Vec<Change> =
             changes.get_mut(&Phase::Programs).map(|all| all.extract_if(.., is_program).collect()).unwrap_or_default();
         moved.extend(changes.remove(&Phase::Kubelet).unwrap_or_default());

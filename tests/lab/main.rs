@@ -23,6 +23,8 @@ mod faults_living;
 mod grow;
 mod highly_available;
 mod own_etcd;
+mod packages;
+mod repository;
 mod refusals;
 mod reset;
 mod rotation;

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::super::field::{FieldPath, field};
 use super::super::local_files::key_of;
 use super::super::problem::Problems;
-use super::super::{Cni, ManifestSource, Plan, Program, Source};
+use super::super::{Cni, ManifestSource, Packages, Plan, Program, Source};
+use crate::desired::packages::{follows_kubernetes, needs_repository};
 use super::syntax::{host_and_port, wrong_url};
 
 /// The architectures that slipway knows, by Kubernetes' names.
@@ -17,7 +18,7 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     for (program, source) in &plan.binaries {
         let path = field("binaries").key(&key_of(*program));
         match source {
-            Source::Preinstalled => {}
+            Source::Preinstalled | Source::Packages => {}
             Source::Upload(file) => upload(*program, file, &path.key("upload"), problems),
             Source::Download { address, sha256 } => {
                 let path = path.key("download");
@@ -47,7 +48,54 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
         let path = field("images").key("archives").index(index).key("file");
         not_empty(&archive.file, &path, problems);
     }
+    packages(plan, problems);
     mirrors(plan, problems);
+}
+
+fn packages(plan: &Plan, problems: &mut Problems) {
+    let (path, packages) = (field("packages"), &plan.packages);
+    let is_used = plan.binaries.values().any(|source| *source == Source::Packages);
+    if !is_used && *packages != Packages::default() {
+        problems.warning("unused", path.clone(), "no program of `binaries` has the source `packages`, so this has no effect");
+    }
+    let filled_in = packages.repository.replace("{minor}", "1").replace("{format}", "deb");
+    if let Some(wrong) = wrong_url(&filled_in, true) {
+        problems.error("url-syntax", path.key("repository"), format!("`{}` is not the address of a repository: {wrong}", packages.repository));
+    } else if filled_in.contains(['{', '}']) {
+        problems
+            .error("placeholder", path.key("repository"), "only `{minor}` and `{format}` are filled in here")
+            .hint("write everything else out");
+    } else if !filled_in.ends_with('/') {
+        problems.error("url-syntax", path.key("repository"), "the address of a repository ends with `/`");
+    }
+    match &packages.key {
+        None if needs_repository(plan) => {
+            problems
+                .error("key-missing", path.key("key"), "packages of Kubernetes are only installed if the plan says which key signs them")
+                .hint("`key: {file: Release.key, fingerprint: …}`; the file is below the repository's address, and the fingerprint is what its maintainers publish");
+        }
+        None => {}
+        Some(key) => {
+            not_empty(&key.file, &path.key("key").key("file"), problems);
+            let plain = key.plain_fingerprint();
+            if plain.len() != 40 || !plain.bytes().all(|b| b.is_ascii_hexdigit()) {
+                problems.error("fingerprint", path.key("key").key("fingerprint"), "a fingerprint is 40 hexadecimal digits");
+            }
+        }
+    }
+    let is_version = |text: &str| text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".+~:-".contains(&b));
+    if let Some(revision) = packages.revision.as_ref().filter(|revision| !is_version(revision)) {
+        problems.error("version-syntax", path.key("revision"), format!("`{revision}` is not the revision of a package"));
+    }
+    for (program, version) in &packages.versions {
+        let path = path.key("versions").key(&key_of(*program));
+        if !is_version(version) {
+            problems.error("version-syntax", path.clone(), format!("`{version}` is not the version of a package"));
+        }
+        if follows_kubernetes(*program) {
+            problems.error("version-syntax", path, "this package has the version of Kubernetes").hint("`kubernetes.version` and `packages.revision` say it");
+        }
+    }
 }
 
 fn manifests(sources: &[ManifestSource], problems: &mut Problems) {

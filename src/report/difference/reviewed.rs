@@ -40,6 +40,7 @@ fn review(artifact: &Artifact) -> Value {
             let unpack = unpack.as_ref().map_or_else(String::new, ToString::to_string);
             vec![format!("{source:?}"), digest.to_string(), unpack]
         }
+        Artifact::Package { version, held, .. } => vec![version.clone().unwrap_or_default(), held.to_string()],
         Artifact::Module { .. } | Artifact::NoSwap | Artifact::Pulled { .. } => Vec::new(),
         Artifact::Sysctl { value, .. } => vec![value.clone()],
         Artifact::Unit { inputs, check, .. } => {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::ProbeRequest;
 use super::{Sections, printable};
-use crate::facts::{FoundProgram, FoundUnit, InterfaceAddress, System};
+use crate::facts::{FoundPackage, FoundProgram, FoundUnit, InterfaceAddress, System};
 use crate::names::{Mode, RemotePath};
 
 /// What the host is.
@@ -122,6 +122,18 @@ pub(super) fn programs(request: &ProbeRequest, sections: &Sections<'_>) -> BTree
         Some((path, FoundProgram { size: size.parse().ok()?, mode, noted }))
     };
     sections.lines("programs").filter_map(found).collect()
+}
+
+/// The packages that are installed, of those that were asked for: name, version, what is wanted of it, and
+/// how it is, as dpkg says it.
+pub(super) fn packages(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeMap<String, FoundPackage> {
+    let found = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, version, wanted, "installed"] = words[..] else { return None };
+        let known = request.packages.iter().any(|asked| asked == name);
+        known.then(|| (name.to_owned(), FoundPackage { version: printable(version), held: wanted == "hold" }))
+    };
+    sections.lines("packages").filter_map(found).collect()
 }
 
 /// `N` of `--version` output: a word of its first line.

@@ -225,3 +225,16 @@ look_programs() {
     if [ -e "$note" ]; then lines "$note"; fi
   done
 }
+
+# look_packages NAME...: what is installed of them; rpm has no holds of its own.
+look_packages() {
+  section packages
+  find_command dpkg-query
+  if [ -n "$found" ]; then
+    # shellcheck disable=SC2016
+    timeout 10 "$found" -W -f '${Package} ${Version} ${db:Status-Want} ${db:Status-Status}\n' -- "$@" 2>/dev/null
+    return
+  fi
+  find_command rpm
+  if [ -n "$found" ]; then timeout 10 "$found" -q --qf '%{NAME} %{VERSION}-%{RELEASE} install installed\n' -- "$@" 2>/dev/null; fi
+}

@@ -17,6 +17,7 @@ fn path(text: &str) -> RemotePath {
 
 fn request() -> ProbeRequest {
     ProbeRequest {
+        packages: vec!["slipway-test-that-is-not-there".into()],
         roots: vec![path("/etc/kubernetes"), path("/etc/link"), path("/nowhere"), path("/var/lib/slipway/records")],
         without_content: vec![path("/etc/kubernetes/pki/ca.key"), path("/etc/kubernetes/[odd]*.key")],
         directories: vec![path("/var/lib/slipway"), path("/no/where")],

@@ -70,6 +70,16 @@ const ROWS: &[(&str, &[&str])] = &[
     ("endpoint: {vip: {address: 192.0.2.100, port: 8444}}", &["port-taken endpoint.vip.healthPort"]),
     ("endpoint: {vip: {address: 192.0.2.100, virtualRouterId: 0}}", &["out-of-range endpoint.vip.virtualRouterId"]),
     ("endpoint: {vip: {address: 192.0.2.100, interface: a b, keepalivedImage: A}}", &["interface-syntax endpoint.vip.interface", "image-syntax endpoint.vip.keepalivedImage"]),
+    // Packages.
+    ("binaries: {kubelet: packages}", &["key-missing packages.key"]),
+    ("packages: {revision: 1.1-x}", &["unused packages"]),
+    ("binaries: {kubelet: packages}\npackages: {repository: 'ftp://a', key: {file: '', fingerprint: AB}, revision: ' 1'}", &[
+        "url-syntax packages.repository", "file-name packages.key.file", "fingerprint packages.key.fingerprint", "version-syntax packages.revision",
+    ]),
+    ("binaries: {containerd: packages}\npackages: {repository: 'https://a/{arch}/', versions: {containerd: latest, kubelet: '1.34.2'}}", &[
+        "placeholder packages.repository", "version-syntax packages.versions.containerd", "version-syntax packages.versions.kubelet",
+    ]),
+    ("binaries: {containerd: packages}\npackages: {repository: 'https://a.example.test/deb'}", &["url-syntax packages.repository"]),
     // Networks.
     ("network: {podCidrs: []}", &["cidr-count network.podCidrs"]),
     ("network: {podCidrs: [10.1.0.1/16]}", &["cidr-host-bits network.podCidrs[0]"]),
