@@ -1,15 +1,15 @@
 //! The cluster's own interfaces, reached through the SSH connections: the Kubernetes API and etcd.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
 use crate::artifact::Artifact;
 use crate::change::Change;
+use crate::departed::Nodes;
 use crate::graph::Gate;
-use crate::names::HostName;
+use crate::plan::Host;
 use crate::upgrade::concerns::Concerns;
-use crate::upgrade::turns::NodeSeen;
 
 pub mod compare;
 pub mod departure;
@@ -74,10 +74,19 @@ pub trait Cluster: Send + Sync {
         std::future::ready(BTreeSet::new())
     }
 
-    /// What the API says of these Nodes, and which of their pods may not be evicted. A cluster that cannot
+    /// What the API says of all Nodes, and which of their pods may not be evicted. A cluster that cannot
     /// tell is one whose Nodes are not seen.
-    fn nodes_seen(&self) -> impl Future<Output = Result<BTreeMap<HostName, NodeSeen>, ClusterError>> + Send {
-        std::future::ready(Ok(BTreeMap::new()))
+    fn nodes_seen(&self) -> impl Future<Output = Result<Nodes, ClusterError>> + Send {
+        std::future::ready(Ok(Nodes::default()))
+    }
+
+    /// The same cluster with hosts that are about to leave it: their members are asked with the others.
+    #[must_use]
+    fn parting(self, _leaving: Vec<Host>) -> Self
+    where
+        Self: Sized,
+    {
+        self
     }
 
     /// What of the cluster's own traffic an upgrade may get in the way of.

@@ -8,6 +8,8 @@ mod bootstrap;
 mod contract;
 #[path = "simulation/crashes.rs"]
 mod crashes;
+#[path = "simulation/departures.rs"]
+mod departures;
 #[path = "simulation/joins.rs"]
 mod joins;
 #[path = "simulation/plans.rs"]

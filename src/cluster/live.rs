@@ -21,12 +21,12 @@ use super::etcd::Member;
 use super::{Cluster, ClusterError, maintenance, marks};
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
+use crate::departed::Nodes;
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 use crate::upgrade::concerns::Concerns;
-use crate::upgrade::turns::NodeSeen;
 
 mod concerns;
 mod health;
@@ -56,13 +56,15 @@ pub struct LiveCluster<T> {
     kinds: Mutex<BTreeMap<String, (ApiResource, Scope)>>,
     /// Hosts that are not asked, because they did not answer before.
     away: BTreeSet<HostName>,
+    /// Hosts that left the plan and are still in the cluster.
+    leaving: Vec<Host>,
 }
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// A cluster reached with these credentials.
     #[must_use]
     pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
-        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new() }
+        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new(), leaving: Vec::new() }
     }
 
     /// The same, but these hosts are not asked: they are known not to answer.
@@ -338,8 +340,12 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         join_all(questions).await.into_iter().flatten().collect()
     }
 
-    async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+    async fn nodes_seen(&self) -> Result<Nodes, ClusterError> {
         maintenance::look(&self.client().await?, &self.plan).await
+    }
+
+    fn parting(self, leaving: Vec<Host>) -> Self {
+        Self { leaving, ..self }
     }
 
     async fn concerns(&self) -> Result<Concerns, ClusterError> {

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::live::{FIELD_MANAGER, failed};
 use super::{ClusterError, drain};
 use crate::artifact::maintenance::CORDONED_ANNOTATION;
+use crate::departed::{HOST_ANNOTATION, Nodes, OtherNode};
 use crate::eviction::{Consent, Judgement};
 use crate::names::{HostName, KubernetesVersion};
-use crate::plan::{Plan, Upgrade};
+use crate::plan::{Host, Plan, Upgrade};
 use crate::upgrade::turns::NodeSeen;
 
 /// What an upgrade may evict.
@@ -27,20 +28,36 @@ pub fn consent(upgrade: &Upgrade) -> Consent {
 ///
 /// # Errors
 /// The API does not answer.
-pub async fn look(client: &kube::Client, plan: &Plan) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+pub async fn look(client: &kube::Client, plan: &Plan) -> Result<Nodes, ClusterError> {
     let api: Api<Node> = Api::all(client.clone());
     let nodes = api.list(&ListParams::default()).await.map_err(|error| failed("list", "Nodes", &error))?;
-    let mut all = BTreeMap::new();
+    let mut all = Nodes::default();
+    let hosts: BTreeMap<&str, &Host> = plan.nodes().map(|host| (host.name.as_str(), host)).collect();
     for node in nodes.items {
-        let Some(host) = plan.nodes().find(|host| Some(host.name.as_str()) == node.metadata.name.as_deref()) else { continue };
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let Some(host) = hosts.get(name) else {
+            all.others.push(other(client, plan, &node, name).await?);
+            continue;
+        };
         let mut seen = seen(&node);
         let wanted = plan.kubernetes.version;
         if seen.version != Some(wanted) && plan.upgrade.drain.applies(seen.version, wanted) {
             seen.objections = objections(&drain::look(client, &host.name, consent(&plan.upgrade)).await?);
         }
-        all.insert(host.name.clone(), seen);
+        all.of_plan.insert(host.name.clone(), seen);
     }
+    all.others.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(all)
+}
+
+/// A Node on no host of the plan. Only those that slipway marked may be drained.
+async fn other(client: &kube::Client, plan: &Plan, node: &Node, name: &str) -> Result<OtherNode, ClusterError> {
+    let mark = node.metadata.annotations.as_ref().and_then(|annotations| annotations.get(HOST_ANNOTATION)).cloned();
+    let mut seen = seen(node);
+    if seen.ready && mark.is_some() && let Ok(host) = name.parse() {
+        seen.objections = objections(&drain::look(client, &host, consent(&plan.upgrade)).await?);
+    }
+    Ok(OtherNode { name: name.to_owned(), mark, seen })
 }
 
 /// Which pods keep a Node from being emptied, each with the reason.
@@ -73,7 +90,7 @@ fn is_cordoned(node: &Node) -> bool {
 /// The API refuses, or pods are still there after `limit`; the error names them.
 pub async fn empty(
     client: &kube::Client,
-    upgrade: &Upgrade,
+    consent: Consent,
     name: &HostName,
     version: KubernetesVersion,
     limit: Duration,
@@ -83,7 +100,7 @@ pub async fn empty(
         let marked = json!({ CORDONED_ANNOTATION: version.to_string() });
         write(client, name, &json!({ "metadata": { "annotations": marked }, "spec": { "unschedulable": true } })).await?;
     }
-    let judgement = drain::look(client, name, consent(upgrade)).await?;
+    let judgement = drain::look(client, name, consent).await?;
     let objections = objections(&judgement);
     if !objections.is_empty() {
         return Err(ClusterError {

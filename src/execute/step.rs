@@ -122,6 +122,9 @@ fn patience(change: &Change, limits: &Limits) -> Duration {
         Artifact::Maintenance(maintenance) => {
             limits.step_timeout.0.saturating_add(maintenance.patience()).saturating_add(limits.gate_timeout.0 * 2)
         }
+        Artifact::Departed(departure) => {
+            limits.step_timeout.0.saturating_add(departure.patience()).saturating_add(limits.gate_timeout.0 * 2)
+        }
         _ => limits.step_timeout.0,
     }
 }

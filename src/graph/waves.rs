@@ -38,6 +38,9 @@ pub struct Waves {
     pub kubelets: KubeletOrder,
     /// Hosts whose kubelet does not run, after the carriers and all at once: they serve nobody.
     pub joining: Vec<HostName>,
+    /// Hosts that left the plan, in the order they leave the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<HostName>,
 }
 
 impl Waves {
@@ -80,6 +83,7 @@ impl Waves {
             at_once: limits.max_unavailable.max(1),
             kubelets: KubeletOrder::of(plan, steps),
             joining: names(joining),
+            leaving: Vec::new(),
         }
     }
 

@@ -5,7 +5,8 @@ use super::LiveCluster;
 use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::cluster::etcd::{Etcd, Member};
-use crate::cluster::{ClusterError, departure, joining};
+use crate::cluster::{Cluster as _, ClusterError, departure, joining, maintenance};
+use crate::graph::Gate;
 use crate::names::HostName;
 use crate::transport::Transport;
 
@@ -30,9 +31,18 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// A host leaves.
     pub(super) async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
         match departure {
+            Departure::Drained { host, after, limit, consent } => {
+                for node in after {
+                    self.wait(&Gate::NodeReady(node.clone()), self.plan.limits.gate_timeout.0).await?;
+                }
+                maintenance::empty(&self.client().await?, *consent, host, self.plan.kubernetes.version, limit.0).await
+            }
             // Somebody else's etcd: its members are not ours to remove.
             Departure::Member { .. } if self.etcd.is_none() => Ok(()),
-            Departure::Member { host, peer_url } => departure::remove_member(&self.etcd_besides(Some(host))?, peer_url).await,
+            Departure::Member { host, peer_url } => {
+                self.hand_over_leadership(host).await;
+                departure::remove_member(&self.etcd_besides(Some(host))?, peer_url).await
+            }
             Departure::Node { host } => departure::delete_node(&self.client().await?, host).await,
         }
     }
