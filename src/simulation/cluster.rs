@@ -175,7 +175,8 @@ impl SimulatedCluster {
 
     /// The members of etcd as the engine speaks to them, but for that one.
     fn members_besides(&self, host: Option<&HostName>) -> Vec<(HostName, SimulatedMember)> {
-        let others = self.plan.etcd_hosts().filter(|other| Some(&other.name) != host);
+        let leaving = self.leaving.iter().filter(|host| self.plan.has_etcd(host));
+        let others = self.plan.etcd_hosts().chain(leaving).filter(|other| Some(&other.name) != host);
         others.map(|other| (other.name.clone(), SimulatedMember::new(self.world.clone(), other.name.clone()))).collect()
     }
 

@@ -16,6 +16,7 @@ mod adopt;
 mod authority;
 mod certificates;
 mod cut_off;
+mod departures;
 mod faults;
 mod faults_living;
 mod grow;

@@ -122,7 +122,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
     }
 
     /// Hosts with a member: the plan's, and those that are about to leave.
-    fn etcd_carriers(&self) -> impl Iterator<Item = &Host> {
+    pub(super) fn etcd_carriers(&self) -> impl Iterator<Item = &Host> {
         self.plan.etcd_hosts().chain(self.leaving.iter().filter(|host| self.plan.has_etcd(host)))
     }
 

@@ -1,5 +1,5 @@
 //! etcd's membership: who belongs to it, who joins and who leaves, always through the members on
-//! other hosts of the plan.
+//! other hosts: the plan's first, then those that are about to leave themselves.
 
 use super::LiveCluster;
 use crate::artifact::membership::Membership;
@@ -49,7 +49,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
 
     /// Clients of all members but the one on that host.
     fn etcd_besides(&self, host: Option<&HostName>) -> Result<Vec<(HostName, Etcd)>, ClusterError> {
-        let others = self.plan.etcd_hosts().filter(|other| Some(&other.name) != host && !self.away.contains(&other.name));
+        let others = self.etcd_carriers().filter(|other| Some(&other.name) != host && !self.away.contains(&other.name));
         others.filter_map(|other| Some(self.etcd_of(other)?.map(|etcd| (other.name.clone(), etcd)))).collect()
     }
 }
