@@ -12,6 +12,7 @@ use crate::plan::Host;
 use crate::upgrade::concerns::Concerns;
 
 pub mod compare;
+pub mod crashes;
 pub mod departure;
 pub mod drain;
 pub mod etcd;
@@ -99,4 +100,9 @@ pub trait Cluster: Send + Sync {
 
     /// Waits until the condition holds, at most for that time. The error says what was seen last.
     fn wait(&self, gate: &Gate, timeout: Duration) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
+    /// The same, for what can be put back: gives up as soon as the component ended too often.
+    fn wait_or_crash(&self, gate: &Gate, timeout: Duration) -> impl Future<Output = Result<(), ClusterError>> + Send {
+        self.wait(gate, timeout)
+    }
 }

@@ -178,8 +178,8 @@ pub fn judge(host: &Host, facts: Facts, authority: &str) -> Machine {
     if let Origin::Foreign(traces) = teardown::origin(&facts) {
         return Machine::Left(format!("the machine at {} carries a cluster that slipway did not make: {traces}", host.address));
     }
-    let blocks = |text: &str| -> BTreeSet<String> { text.split("-----END").map(|block| block.split_whitespace().collect()).filter(|block: &String| block.contains("BEGIN")).collect() };
-    let strange = facts.state.text(&paths::ca_certificate()).is_some_and(|found| blocks(found).is_disjoint(&blocks(authority)));
+    // While a CA is replaced there are two.
+    let strange = facts.state.text(&paths::ca_certificate()).is_some_and(|found| certificates(found).is_disjoint(&certificates(authority)));
     if strange {
         return Machine::Left(format!("the machine at {} is of another cluster by now", host.address));
     }
@@ -192,6 +192,12 @@ pub fn judge(host: &Host, facts: Facts, authority: &str) -> Machine {
         }
     }
     Machine::Found(Box::new(facts))
+}
+
+/// The certificates of a PEM text, without their line breaks.
+fn certificates(text: &str) -> BTreeSet<String> {
+    let blocks = text.split("-----BEGIN CERTIFICATE-----").skip(1);
+    blocks.filter_map(|block| Some(block.split_once("-----END")?.0.split_whitespace().collect())).collect()
 }
 
 /// The steps of hosts that leave. Their Nodes are emptied when those that stay are ready.
@@ -216,7 +222,7 @@ fn leave(plan: &Plan, departing: &Departing) -> Step {
         let after = if waits { plan.nodes().map(|host| host.name.clone()).collect() } else { Vec::new() };
         let limit = plan.upgrade.drain_timeout;
         let consent = Consent { local_data: plan.upgrade.delete_empty_dir_data, unmanaged: plan.upgrade.evict_unmanaged };
-        changes.push(departed(Departure::Drained { host: name(), after, limit, consent }));
+        changes.push(departed(Departure::Drained { host: name(), after, limit, consent, silent: departing.is_gone() }));
     }
     if let Machine::Found(facts) = &departing.machine
         && departing.member.is_some()

@@ -239,7 +239,7 @@ fn departures(request: Request<'_>, host: &Host) -> Vec<Change> {
     let mut departures = Vec::new();
     if request.drained.contains(&host.name) {
         let (limit, consent) = (plan.upgrade.drain_timeout, request.consent);
-        departures.push(Departure::Drained { host: host.name.clone(), after: Vec::new(), limit, consent });
+        departures.push(Departure::Drained { host: host.name.clone(), after: Vec::new(), limit, consent, silent: false });
     }
     if plan.has_etcd(host) {
         departures.push(Departure::Member { host: host.name.clone(), peer_url: peer_url(host) });

@@ -88,6 +88,9 @@ pub enum Departure {
         limit: Span,
         /// What may be evicted.
         consent: Consent,
+        /// Its machine does not answer: when its kubelet is silent too, nobody there will end pods, and
+        /// they are not waited for.
+        silent: bool,
     },
     /// Its member of etcd, no longer in the membership.
     Member {

@@ -31,6 +31,7 @@ use crate::upgrade::concerns::Concerns;
 mod concerns;
 mod health;
 mod membership;
+mod patience;
 mod upkeep;
 
 pub use health::Component;
@@ -301,7 +302,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "for log in /var/log/pods/kube-system_{component}-*/{component}/*.log; do [ -e \"$log\" ] && last=$log; done\n\
+                "last=$(ls -t /var/log/pods/kube-system_{component}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
                  if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
@@ -384,22 +385,11 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
     }
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let patient = Instant::now() >= deadline;
-            let seen = match timeout(QUESTION * 4, self.holds(gate, patient)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(seen)) => seen,
-                Err(_) => "no answer".to_owned(),
-            };
-            if patient {
-                let mut error = ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs()));
-                error.detail = self.logs(gate).await;
-                error.hint = Some(hint(gate));
-                return Err(error);
-            }
-            sleep(POLL).await;
-        }
+        self.wait_for(gate, limit, false).await
+    }
+
+    async fn wait_or_crash(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
+        self.wait_for(gate, limit, true).await
     }
 }
 

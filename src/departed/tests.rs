@@ -1,3 +1,5 @@
+//! Marks and machines that may not be what they say, one by one.
+
 use std::collections::BTreeMap;
 
 use super::*;

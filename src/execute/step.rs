@@ -65,7 +65,7 @@ where
     }
     if !step.gates.is_empty() {
         progress(waiting(&step.gates));
-        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await;
+        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, !step.fallback.is_empty()))).await;
         if let Err(failure) = opened {
             return Err(fallback::put_back(step, execution, failure).await);
         }
@@ -167,9 +167,15 @@ pub(super) async fn wait<T, C: Cluster>(
     step: &Step,
     gate: &Gate,
     execution: &Execution<'_, T, C>,
+    can_be_put_back: bool,
 ) -> Result<(), Box<StepFailure>> {
     let limit = execution.limits.gate_timeout.0;
-    let waited = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;
+    let most = limit.saturating_add(GRACE);
+    let waited = if can_be_put_back {
+        ended(most, execution.cluster.wait_or_crash(gate, limit)).await
+    } else {
+        ended(most, execution.cluster.wait(gate, limit)).await
+    };
     waited.map_err(|error| cluster_failure(step, format!("waiting for {gate}"), error))
 }
 

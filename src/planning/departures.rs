@@ -65,8 +65,8 @@ pub(super) async fn look<T: Transport, C: Cluster>(
     warnings.extend(departing.iter().flat_map(|departing| findings(plan, departing)));
     let parting = departing.iter().filter(|departing| !departing.is_gone()).map(|departing| departing.host.clone());
     let cluster = cluster.parting(parting.collect());
-    // A run on chosen hosts takes nobody out: what it leaves out is shown, and nothing is judged by it.
-    if !options.hosts.is_empty() {
+    // A run on a part of the work takes nobody out: what it leaves out is shown, and nothing is judged by it.
+    if is_part(options) {
         return Ok((cluster, departing));
     }
     judge(&apart, &cluster, &departing, members).await?;
@@ -91,7 +91,7 @@ async fn machines<T: Transport>(
             Err(error) => _ = machines.insert(host.name.clone(), Machine::Left(error.to_string())),
         }
     }
-    let lock = apart.options.lock.clone().filter(|_| apart.options.hosts.is_empty());
+    let lock = apart.options.lock.clone().filter(|_| !is_part(apart.options));
     let (facts, absent) = probe(&looked_at, transport, lock, |_| true).await;
     if let Some(error) = absent.values().find(|error| matches!(error, TransportError::Locked { .. })) {
         return Err(Failure::from_error(Kind::Refused, error).hint("wait for that run to end; its lock goes with it, also if it dies"));
@@ -103,6 +103,10 @@ async fn machines<T: Transport>(
         machines.insert(name, machine);
     }
     Ok(machines)
+}
+
+fn is_part(options: &Options<'_>) -> bool {
+    !options.hosts.is_empty() || !options.phases.is_empty()
 }
 
 async fn judge<C: Cluster>(

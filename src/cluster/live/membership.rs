@@ -1,6 +1,10 @@
 //! etcd's membership: who belongs to it, who joins and who leaves, always through the members on
 //! other hosts: the plan's first, then those that are about to leave themselves.
 
+use std::time::Duration;
+
+use tokio::time::sleep;
+
 use super::LiveCluster;
 use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
@@ -9,6 +13,9 @@ use crate::cluster::{Cluster as _, ClusterError, departure, joining, maintenance
 use crate::graph::Gate;
 use crate::names::HostName;
 use crate::transport::Transport;
+
+/// How often a Node whose machine does not answer is looked at.
+const SILENCE: Duration = Duration::from_secs(2);
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// The members as one of them knows them that has a leader.
@@ -31,11 +38,19 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// A host leaves.
     pub(super) async fn depart(&self, departure: &Departure) -> Result<(), ClusterError> {
         match departure {
-            Departure::Drained { host, after, limit, consent } => {
+            Departure::Drained { host, after, limit, consent, silent } => {
                 for node in after {
                     self.wait(&Gate::NodeReady(node.clone()), self.plan.limits.gate_timeout.0).await?;
                 }
-                maintenance::empty(&self.client().await?, *consent, host, self.plan.kubernetes.version, limit.0).await
+                let client = self.client().await?;
+                let emptied = maintenance::empty(&client, *consent, host, self.plan.kubernetes.version, limit.0);
+                if !silent {
+                    return emptied.await;
+                }
+                tokio::select! {
+                    emptied = emptied => emptied,
+                    () = self.is_silent(host) => Ok(()),
+                }
             }
             // Somebody else's etcd: its members are not ours to remove.
             Departure::Member { .. } if self.etcd.is_none() => Ok(()),
@@ -44,6 +59,20 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 departure::remove_member(&self.etcd_besides(Some(host))?, peer_url).await
             }
             Departure::Node { host } => departure::delete_node(&self.client().await?, host).await,
+        }
+    }
+
+    /// Ends when the kubelet of that Node has not been heard for so long that Kubernetes itself gave it up.
+    async fn is_silent(&self, host: &HostName) {
+        loop {
+            let ready = self.node(host).await.ok().and_then(|node| {
+                let conditions = node.pointer("/status/conditions")?.as_array()?;
+                conditions.iter().find(|condition| condition["type"] == "Ready").map(|ready| ready["status"].clone())
+            });
+            if ready.is_some_and(|status| status == "Unknown") {
+                return;
+            }
+            sleep(SILENCE).await;
         }
     }
 
