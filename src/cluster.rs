@@ -1,6 +1,6 @@
 //! The cluster's own interfaces, reached through the SSH connections: the Kubernetes API and etcd.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::departed::Nodes;
 use crate::graph::Gate;
+use crate::names::{HostName, RemotePath};
 use crate::plan::Host;
 use crate::upgrade::concerns::Concerns;
 
@@ -75,8 +76,7 @@ pub trait Cluster: Send + Sync {
         std::future::ready(BTreeSet::new())
     }
 
-    /// What the API says of all Nodes, and which of their pods may not be evicted. A cluster that cannot
-    /// tell is one whose Nodes are not seen.
+    /// What the API says of all Nodes. A cluster that cannot tell is one whose Nodes are not seen.
     fn nodes_seen(&self) -> impl Future<Output = Result<Nodes, ClusterError>> + Send {
         std::future::ready(Ok(Nodes::default()))
     }
@@ -90,6 +90,11 @@ pub trait Cluster: Send + Sync {
         self
     }
 
+    /// Which pods of these Nodes may not be evicted, each with the reason.
+    fn objections(&self, _nodes: &BTreeSet<HostName>) -> impl Future<Output = Result<BTreeMap<HostName, Vec<String>>, ClusterError>> + Send {
+        std::future::ready(Ok(BTreeMap::new()))
+    }
+
     /// What of the cluster's own traffic an upgrade may get in the way of.
     fn concerns(&self) -> impl Future<Output = Result<Concerns, ClusterError>> + Send {
         std::future::ready(Ok(Concerns::default()))
@@ -101,8 +106,9 @@ pub trait Cluster: Send + Sync {
     /// Waits until the condition holds, at most for that time. The error says what was seen last.
     fn wait(&self, gate: &Gate, timeout: Duration) -> impl Future<Output = Result<(), ClusterError>> + Send;
 
-    /// The same, for what can be put back: gives up as soon as the component ended too often.
-    fn wait_or_crash(&self, gate: &Gate, timeout: Duration) -> impl Future<Output = Result<(), ClusterError>> + Send {
+    /// The same, for what can be put back: gives up as soon as a static pod by one of these manifests, which
+    /// were just replaced, ended too often.
+    fn wait_or_crash(&self, gate: &Gate, timeout: Duration, _replaced: &[RemotePath]) -> impl Future<Output = Result<(), ClusterError>> + Send {
         self.wait(gate, timeout)
     }
 }

@@ -13,8 +13,8 @@ use crate::graph::Gate;
 use crate::graph::waves::is_disruptive;
 use crate::names::{Digest, HostName};
 use crate::patch::PatchError;
-use crate::phase::{Phase, RULES, Stage};
-use crate::plan::{Cni, Host, Plan};
+use crate::phase::{OCCASIONAL_RULES, Phase, RULES, Stage};
+use crate::plan::{Cni, Endpoint, Host, Plan};
 use crate::release::Release;
 use crate::trust::specification::Authority;
 use crate::trust::refresh::{ExternalEtcdFiles, HostMaterial, Material};
@@ -30,6 +30,7 @@ pub mod programs;
 pub mod runtime;
 pub mod static_pods;
 pub mod system;
+pub mod vip;
 
 pub use crate::standing::Standing;
 
@@ -82,7 +83,7 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
     let system = inputs.system(&host.name);
     let pictures = release.images(plan);
     let mut phases: Vec<(Phase, Vec<Artifact>)> = Vec::new();
-    for rule in RULES.iter().filter(|rule| rule.on.includes(plan, host)) {
+    for rule in RULES.iter().chain(OCCASIONAL_RULES).filter(|rule| rule.on.includes(plan, host)) {
         let artifacts = match rule.phase {
             Phase::System => system::artifacts(plan),
             Phase::Programs => programs::artifacts(plan, system, local)?,
@@ -93,13 +94,15 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
             Phase::Etcd => static_pods::etcd(inputs, host)?,
             Phase::ControlPlane => static_pods::control_plane(inputs, host)?,
             Phase::LocalProxy => local_proxy::artifacts(plan),
+            Phase::Vip => vip::artifacts(plan, host, system),
+            Phase::FormerEndpoint => vip::former(plan, host),
             Phase::Kubelet => {
                 let earlier: Vec<Artifact> = phases.iter().flat_map(|(_, artifacts)| artifacts.clone()).collect();
                 kubelet::artifacts(plan, host, system, release, &earlier)?
             }
             Phase::Formed => formed::artifacts(plan, &inputs.material.wishes.retired),
             Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready => continue,
-            // Nothing is wanted by them, and no rule names them; `upgrade` moves changes into the last two.
+            // Nothing is wanted by them; `upgrade` moves changes into the last two.
             Phase::Leave | Phase::Reset | Phase::Controllers | Phase::KubeletUpgrade => continue,
         };
         phases.push((rule.phase, artifacts));
@@ -123,6 +126,10 @@ pub fn gates(phase: Phase, plan: &Plan, host: Option<&Host>, stage: Stage, local
             if host.is_control_plane() {
                 gates.push(Gate::ApiServerReady(host.name.clone()));
                 gates.push(Gate::ControllersHealthy(host.name.clone()));
+                // Whoever comes later may use it: in a fresh cluster the kubelets of other hosts.
+                if matches!(plan.endpoint, Some(Endpoint::Vip(_))) {
+                    gates.push(Gate::VipAnswers(host.name.clone()));
+                }
             }
             gates
         }

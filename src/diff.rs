@@ -56,7 +56,11 @@ fn difference(
             Some(FoundKind::Link(found)) => plain(Reason::Value { found: format!("a link to {found}") }),
             Some(_) => plain(Reason::Kind),
         },
-        Artifact::Absent { path } => state.files.contains_key(path).then_some((Reason::Unwanted, None)),
+        // Its record goes after it: one that is left shows that a run was cut off in between.
+        Artifact::Absent { path } => {
+            let left = state.files.contains_key(path) || !records::written(path, state).is_empty();
+            left.then_some((Reason::Unwanted, None))
+        }
         Artifact::Program { path, digest, .. } => match state.programs.get(path) {
             None => plain(Reason::Missing),
             Some(found) if found.noted == Some(*digest) => None,
@@ -86,7 +90,7 @@ fn difference(
         // `joining` makes this change itself, from etcd's own list.
         Artifact::Membership(_) => None,
         // `upgrade` makes these changes itself, from what the API says of Nodes.
-        Artifact::Maintenance(_) => None,
+        Artifact::Maintenance(_) | Artifact::Halted { .. } => None,
         // `teardown` makes these changes itself, from records.
         Artifact::Undone(_) | Artifact::Departed(_) => None,
     }

@@ -81,6 +81,8 @@ pub enum Gate {
     QuorumWithout(HostName),
     /// Another API server is ready while the one on that host is not.
     ApiServersWithout(HostName),
+    /// An API server answers at the virtual address, asked from that host.
+    VipAnswers(HostName),
 }
 
 impl fmt::Display for Gate {
@@ -97,6 +99,7 @@ impl fmt::Display for Gate {
             Self::RolledOut { kind, namespace, name } => write!(f, "roll-out of {kind} {namespace}/{name}"),
             Self::QuorumWithout(host) => write!(f, "an etcd quorum without {host}"),
             Self::ApiServersWithout(host) => write!(f, "an API server besides the one on {host}"),
+            Self::VipAnswers(host) => write!(f, "the virtual address, asked from {host}"),
         }
     }
 }
@@ -207,7 +210,7 @@ impl StepGraph {
         let disrupted: BTreeSet<&Target> = self
             .steps()
             .filter(|step| {
-                self.stage == Stage::Living && waves::is_disruptive(step.id.phase) && !step.changes.is_empty()
+                self.stage == Stage::Living && waves::disrupts(step)
             })
             .filter(|step| chosen(&step.id))
             .map(|step| &step.id.target)

@@ -31,6 +31,8 @@ pub enum Phase {
     ControlPlane,
     /// The static pod of the local API proxy.
     LocalProxy,
+    /// The static pod that holds the virtual address.
+    Vip,
     /// The kubelet's configuration and unit.
     Kubelet,
     /// Nothing is changed: etcd and the API server of this host are waited for.
@@ -46,13 +48,16 @@ pub enum Phase {
     /// CoreDNS and kube-proxy.
     Addons,
     /// Controller manager and scheduler of a new version, when all API servers have it. Only where it
-    /// has changes; its order is in `UPGRADE_RULES`.
+    /// has changes; its order is in `OCCASIONAL_RULES`.
     Controllers,
     /// A kubelet of a new version, with its Node drained if need be. Only where it has changes; its
-    /// order is in `UPGRADE_RULES`.
+    /// order is in `OCCASIONAL_RULES`.
     KubeletUpgrade,
     /// Nothing is changed: Nodes are Ready and add-ons are rolled out.
     Ready,
+    /// Static pods of an endpoint that the plan no longer has go, when nobody uses it any more. Only where
+    /// it has changes; its order is in `OCCASIONAL_RULES`.
+    FormerEndpoint,
     /// A host leaves a cluster that lives on. Only of `reset`, so it has no row in `RULES`.
     #[value(skip)]
     Leave,
@@ -74,6 +79,7 @@ impl fmt::Display for Phase {
             Self::Etcd => "etcd",
             Self::ControlPlane => "control-plane",
             Self::LocalProxy => "local-proxy",
+            Self::Vip => "vip",
             Self::Kubelet => "kubelet",
             Self::Healthy => "healthy",
             Self::ClusterObjects => "cluster-objects",
@@ -84,6 +90,7 @@ impl fmt::Display for Phase {
             Self::Controllers => "controllers",
             Self::KubeletUpgrade => "kubelet-upgrade",
             Self::Ready => "ready",
+            Self::FormerEndpoint => "former-endpoint",
             Self::Leave => "leave",
             Self::Reset => "reset",
         })
@@ -202,6 +209,9 @@ pub const RULES: &[Rule] = &[
         after: &[Here(Phase::Certificates), Here(Phase::Images), Here(Phase::Etcd)],
     },
     Rule { phase: Phase::LocalProxy, on: On::OtherNodes, after: &[Here(Phase::Images)] },
+    // Not after the API server: it holds no address before that is ready, and on a host that joins the
+    // kubelet comes first of all.
+    Rule { phase: Phase::Vip, on: On::ControlPlanes, after: &[Here(Phase::Images)] },
     Rule {
         phase: Phase::Kubelet,
         on: On::EveryHost,
@@ -213,6 +223,7 @@ pub const RULES: &[Rule] = &[
             Here(Phase::Etcd),
             Here(Phase::ControlPlane),
             Here(Phase::LocalProxy),
+            Here(Phase::Vip),
         ],
     },
     Rule { phase: Phase::Healthy, on: On::Keepers, after: &[Here(Phase::Kubelet)] },
@@ -237,12 +248,14 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// What is added to the order while a living cluster goes to another version of Kubernetes.
+/// What is added to the order where there is something of it to do: unlike those of `RULES`, a step of
+/// these phases is there only if it has changes.
 ///
-/// Kubernetes' version skew policy: nothing is newer than the oldest API server it may talk to. So
-/// everything but API servers and etcd waits until all of them have the new version. Unlike those of
-/// `RULES`, a step of these phases is there only if it has something to do.
-pub const UPGRADE_RULES: &[Rule] = &[
+/// The first two are of a living cluster that goes to another version. Kubernetes' version skew policy:
+/// nothing is newer than the oldest API server it may talk to. So everything but API servers and etcd
+/// waits until all of them have the new version. The last is of one whose endpoint changes: the old way
+/// to the API servers goes when every kubelet and kube-proxy has taken the new one.
+pub const OCCASIONAL_RULES: &[Rule] = &[
     Rule { phase: Phase::Controllers, on: On::ControlPlanes, after: &[Everywhere(Phase::Healthy)] },
     Rule {
         phase: Phase::KubeletUpgrade,
@@ -255,13 +268,18 @@ pub const UPGRADE_RULES: &[Rule] = &[
             Everywhere(Phase::Addons),
         ],
     },
+    Rule {
+        phase: Phase::FormerEndpoint,
+        on: On::EveryHost,
+        after: &[Here(Phase::Kubelet), Everywhere(Phase::Kubelet), Everywhere(Phase::Ready)],
+    },
 ];
 
 /// The rule of a phase of `apply`. The phases of `reset` have none: their graph is made of the
 /// hosts that are reset (see `teardown`), and nobody asks for their rule.
 #[must_use]
 pub fn rule(phase: Phase) -> &'static Rule {
-    RULES.iter().chain(UPGRADE_RULES).find(|rule| rule.phase == phase).expect("every phase has a row")
+    RULES.iter().chain(OCCASIONAL_RULES).find(|rule| rule.phase == phase).expect("every phase has a row")
 }
 
 /// Whether there is a cluster already.

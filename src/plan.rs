@@ -29,15 +29,19 @@ pub mod schema;
 pub mod software;
 pub mod structure;
 pub mod suggestion;
+pub mod unavailable;
 pub mod upgrade;
 pub mod validate;
+pub mod vip;
 
 pub use arguments::ArgumentValues;
 pub use authority::{AuthorityKeys, KeyStore};
 pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
 pub use patches::{Patch, PatchKind, PatchTarget};
 pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
+pub use unavailable::Unavailable;
 pub use upgrade::{DrainPolicy, Upgrade};
+pub use vip::Vip;
 
 /// A free-form document (part of a component's own configuration), kept in the order written.
 pub type Document = serde_json::Map<String, serde_json::Value>;
@@ -155,6 +159,9 @@ pub enum Endpoint {
         #[serde(default = "defaults::proxy_image")]
         image: String,
     },
+    /// An address that the control planes hold among themselves: keepalived and haproxy, a static pod
+    /// on each of them. The control planes must share one layer 2 network.
+    Vip(Vip),
 }
 
 /// Addresses and how pods get them.
@@ -448,10 +455,10 @@ pub struct Limits {
     #[serde(default = "defaults::parallel_uploads")]
     #[schemars(range(min = 1))]
     pub parallel_uploads: usize,
-    /// How many workers of a living cluster may be changed at once.
+    /// How many workers of a living cluster may be changed at once: a number, or a share of all workers
+    /// like `10%`, rounded down and one host at least.
     #[serde(default = "defaults::max_unavailable")]
-    #[schemars(range(min = 1))]
-    pub max_unavailable: usize,
+    pub max_unavailable: Unavailable,
     /// How long one step may take on its host.
     #[serde(default = "defaults::step_timeout")]
     pub step_timeout: Span,
@@ -465,6 +472,11 @@ impl Plan {
     #[must_use]
     pub fn host(&self, name: &HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == *name)
+    }
+
+    /// Hosts with a Node that carry nothing of the cluster itself, in the order of the file.
+    pub fn workers(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.is_node() && !host.is_control_plane() && !self.has_etcd(host))
     }
 
     /// Hosts that run an API server, in the order of the file.
@@ -517,12 +529,13 @@ impl Plan {
         nth_address(&self.network.service_cidrs[0], 10)
     }
 
-    /// The URL clients outside a host use: the external endpoint, or the first control plane's
+    /// The URL clients outside a host use: the external endpoint, the virtual address, or the first control plane's
     /// own address when every host has its local proxy (or the cluster is a single one).
     #[must_use]
     pub fn public_url(&self) -> String {
         match &self.endpoint {
             Some(Endpoint::External { address, port }) => url(address, *port),
+            Some(Endpoint::Vip(vip)) => url(&vip.address.to_string(), vip.port),
             _ => {
                 let first = self.control_planes().next().expect("a checked plan has a control plane");
                 first.api_url(self.api_port())
@@ -530,7 +543,7 @@ impl Plan {
         }
     }
 
-    /// The URL a host's own components (kubelet, kube-proxy) use: the external endpoint, the
+    /// The URL a host's own components (kubelet, kube-proxy) use: the external endpoint, the virtual address, the
     /// host's loopback with `localProxy`, else the single control plane.
     #[must_use]
     pub fn node_url(&self) -> String {

@@ -10,7 +10,9 @@ use crate::desired::programs::cni_directory;
 use crate::facts::{Facts, System};
 use crate::names::{HostName, KubernetesVersion};
 use crate::phase::Stage;
-use crate::plan::{Cni, Host, Plan, Program, Source};
+use crate::plan::{Cni, Endpoint, Host, Plan, Program, Source};
+
+mod vip;
 
 /// Something a check found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -126,7 +128,7 @@ const HOST_CHECKS: &[(&str, HostCheck)] = &[
 /// The names of all checks.
 pub const CHECK_NAMES: &[&str] = &[
     "address", "architecture", "cgroup-v1", "clock", "cni-plugins", "commands", "cpus", "disk-space", "kernel", "kubelet",
-    "kubelet-version", "machine-id", "memory", "not-root", "ports", "runtime", "systemd",
+    "kubelet-version", "machine-id", "memory", "not-root", "ports", "runtime", "systemd", "vip",
 ];
 
 /// Commands the generated scripts use on every host.
@@ -162,6 +164,7 @@ pub fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage, now: 
         }
     }
     findings.extend(machine_ids(plan, facts));
+    findings.extend(vip::check(plan, facts, stage));
     for finding in &mut findings {
         if plan.preflight.ignore.contains(finding.check) {
             finding.severity = Severity::Warning;
@@ -236,6 +239,9 @@ fn ports(plan: &Plan, host: &Host, facts: &Facts, stage: Stage) -> Vec<(Severity
     let mut wanted = vec![10250];
     if host.is_control_plane() {
         wanted.extend([plan.api_port(), 10257, 10259]);
+        if let Some(Endpoint::Vip(vip)) = &plan.endpoint {
+            wanted.extend([vip.port, vip.health_port]);
+        }
     }
     if plan.has_etcd(host) {
         wanted.extend([2379, 2380]);

@@ -1,7 +1,7 @@
 //! What a probe looks at, for a plan: one place that knows every file, unit, program and kernel
 //! setting slipway may care about.
 
-use crate::desired::{kubelet, local_proxy, pod_network, programs, runtime, system};
+use crate::desired::{kubelet, local_proxy, pod_network, programs, runtime, system, vip};
 use crate::names::RemotePath;
 use crate::plan::Plan;
 use crate::preflight;
@@ -40,6 +40,9 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
             kubelet::UNIT_FILE,
             kubelet::DROP_IN_FILE,
             local_proxy::CONFIGURATION_FILE,
+            vip::HAPROXY_FILE,
+            vip::KEEPALIVED_FILE,
+            vip::CHECK_FILE,
         ]
         .map(RemotePath::fixed),
     );
@@ -103,7 +106,7 @@ mod tests {
                 let note = crate::transport::records::archive_note(names);
                 request.roots.iter().any(|root| note.is_within(root))
             }
-            Artifact::NoSwap | Artifact::Pulled { .. } => true,
+            Artifact::NoSwap | Artifact::Pulled { .. } | Artifact::Halted { .. } => true,
             Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }
@@ -111,7 +114,7 @@ mod tests {
     /// Without this, `diff` would call what is there missing, and every `apply` would do it again.
     #[test]
     fn everything_slipway_wants_of_a_host_is_looked_at() {
-        for name in ["single-node", "highly-available", "etcd-hosts", "external-etcd", "dual-stack", "offline", "lab"] {
+        for name in ["single-node", "highly-available", "etcd-hosts", "external-etcd", "dual-stack", "offline", "lab", "virtual-address"] {
             let plan = example(name);
             let mut local = LocalFiles::default();
             for source in plan.binaries.values() {

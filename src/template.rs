@@ -157,18 +157,48 @@ impl Variable {
     }
 }
 
-/// The local API proxy's configuration.
+/// The configuration of haproxy in front of the API servers.
 #[derive(Debug, Serialize)]
 pub struct Haproxy {
-    /// The loopback address it listens on.
+    /// The address it listens on.
     pub listen: String,
-    /// Its port and the API servers'.
+    /// Its port.
     pub port: u16,
+    /// The API servers' port.
+    pub api_port: u16,
     /// The API servers.
     pub servers: Vec<Server>,
+    /// Which of them is on the same host, where it tells keepalived how they are; else empty.
+    pub own: String,
+    /// The port at which it tells.
+    pub health_port: u16,
 }
 impl Template for Haproxy {
     const NAME: &'static str = "haproxy.cfg";
+}
+
+/// keepalived's configuration on one host.
+#[derive(Debug, Serialize)]
+pub struct Keepalived {
+    /// The program that asks how API servers are, given an address.
+    pub check: String,
+    /// The port of haproxy's answers.
+    pub health_port: u16,
+    /// The interface that gets the address.
+    pub interface: String,
+    /// VRRP's number for this group of hosts.
+    pub router_id: u8,
+    /// Who takes the address if several could: the highest.
+    pub priority: u8,
+    /// This host's own address.
+    pub source: String,
+    /// The other hosts' addresses.
+    pub peers: Vec<String>,
+    /// The virtual address with its prefix.
+    pub address: String,
+}
+impl Template for Keepalived {
+    const NAME: &'static str = "keepalived.conf";
 }
 
 /// An API server behind the proxy.
@@ -285,7 +315,20 @@ mod tests {
             row(Haproxy {
                 listen: text("127.0.0.1"),
                 port: 6443,
+                api_port: 6443,
                 servers: vec![Server { name: text("cp-1"), address: text("192.0.2.11") }],
+                own: text("cp-1"),
+                health_port: 8444,
+            }),
+            row(Keepalived {
+                check: text("/etc/slipway/api-vip/check"),
+                health_port: 8444,
+                interface: text("eth0"),
+                router_id: 100,
+                priority: 200,
+                source: text("192.0.2.11"),
+                peers: vec![text("192.0.2.12")],
+                address: text("192.0.2.100/32"),
             }),
             row(Bridge {
                 mtu: 1400,

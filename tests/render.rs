@@ -129,7 +129,10 @@ fn check_file(path: &str, file: &File) {
         _ if path.ends_with(".toml") => check_toml(path, text()),
         _ if path.ends_with(".conflist") => check_conflist(text()),
         _ if path.starts_with("etc/systemd/system/") => check_unit(path, text()),
-        "etc/slipway/api-proxy/haproxy.cfg" => check_haproxy(text()),
+        "etc/slipway/api-proxy/haproxy.cfg" | "etc/slipway/api-vip/haproxy.cfg" => check_haproxy(text()),
+        "etc/slipway/api-vip/keepalived.conf" => check_keepalived(text()),
+        // The unit's own test runs it.
+        "etc/slipway/api-vip/check" => assert!(text().starts_with("#!/bin/sh\n")),
         "var/lib/kubelet/kubeadm-flags.env" => {
             let value = text().trim_end().strip_prefix("KUBELET_KUBEADM_ARGS=\"").and_then(|rest| rest.strip_suffix('"'));
             assert!(value.unwrap().split_whitespace().all(|flag| flag.starts_with("--")), "{}", text());
@@ -240,6 +243,32 @@ fn check_haproxy(text: &str) {
     }
 }
 
+/// keepalived.conf(5): blocks of keywords, one on a line. keepalived judges it where it is installed.
+fn check_keepalived(text: &str) {
+    let mut depth = 0;
+    let mut blocks = BTreeSet::new();
+    for line in entries(text).map(str::trim).filter(|line| !line.starts_with('#')) {
+        if let Some(block) = line.strip_suffix(" {") {
+            blocks.insert(block.split(' ').next().unwrap());
+            depth += 1;
+        } else if line == "}" {
+            depth -= 1;
+        }
+        assert!(depth > 0 || line == "}", "{line}");
+    }
+    assert_eq!(depth, 0, "{text}");
+    for block in ["global_defs", "track_script", "unicast_peer", "virtual_ipaddress", "vrrp_instance", "vrrp_script"] {
+        assert!(blocks.contains(block), "{blocks:?}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // The check and the interface are on hosts only.
+    fs::write(file.path(), text.replace("/etc/slipway/api-vip/check", "/bin/true").replace("eth0", "lo")).unwrap();
+    match Command::new("keepalived").args(["--config-test", "--use-file"]).arg(file.path()).output() {
+        Ok(output) => assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr)),
+        Err(_) => eprintln!("skipped: keepalived is not installed, only the shape of keepalived.conf was checked"),
+    }
+}
+
 /// Every certificate of a host is signed by a CA of that host, and its key fits.
 fn check_chains(host: &str, files: &BTreeMap<String, File>) {
     let certificates: BTreeMap<&str, Certificate> = files
@@ -337,6 +366,11 @@ fn offline() {
 #[test]
 fn lab() {
     check("lab");
+}
+
+#[test]
+fn virtual_address() {
+    check("virtual-address");
 }
 
 #[test]

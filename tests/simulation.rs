@@ -10,8 +10,12 @@ mod contract;
 mod crashes;
 #[path = "simulation/departures.rs"]
 mod departures;
+#[path = "simulation/endpoint.rs"]
+mod endpoint;
 #[path = "simulation/joins.rs"]
 mod joins;
+#[path = "simulation/maintenance.rs"]
+mod maintenance;
 #[path = "simulation/plans.rs"]
 mod plans;
 #[path = "simulation/upgrade.rs"]

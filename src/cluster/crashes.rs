@@ -3,8 +3,8 @@
 //!
 //! The kubelet names a container's log after how often it was started before
 //! (`/var/log/pods/NAMESPACE_POD_UID/CONTAINER/RESTARTS.log`, kubelet's `BuildContainerLogsDirectory`), and
-//! a static pod of another manifest has another UID. So a higher number in one directory is an end, and
-//! what is left of earlier pods does not count.
+//! a static pod of another manifest has another UID, and so a directory of its own, which is newer than the
+//! manifest. What is left of earlier pods does not count.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,12 @@ pub struct Restarts {
 }
 
 impl Restarts {
+    /// Every restart counts, also those before the first look: for a pod that is new itself.
+    #[must_use]
+    pub fn from_the_beginning() -> Self {
+        Self { before: Some(BTreeMap::new()) }
+    }
+
     /// The most restarts of one pod since the first look, from lines of `UID RESTARTS`.
     pub fn hear(&mut self, lines: &str) -> u32 {
         let mut now: BTreeMap<String, u32> = BTreeMap::new();
@@ -35,13 +41,14 @@ impl Restarts {
     }
 }
 
-/// A read-only script that prints such lines of a component.
+/// A read-only script that prints such lines of a component, of the pods by its present manifest.
 #[must_use]
 pub fn script(component: &'static str) -> String {
     format!(
         "for log in /var/log/pods/kube-system_{component}-*/{component}/*.log; do\n\
          [ -e \"$log\" ] || continue\n\
          pod=${{log%/*/*}}; count=${{log##*/}}\n\
+         [ -n \"$(find \"$pod\" -prune -newer /etc/kubernetes/manifests/{component}.yaml)\" ] || continue\n\
          echo \"${{pod##*_}} ${{count%.log}}\"\n\
          done\n"
     )
@@ -59,6 +66,7 @@ mod tests {
         assert_eq!(restarts.hear("old 7\nnew 1\nnew 2\n"), 2);
         assert_eq!(restarts.hear("old 7\nnew 3\n"), TOO_MANY);
         assert_eq!(restarts.hear("old 9\nnew 1\n"), 2);
+        assert_eq!(Restarts::from_the_beginning().hear("new 2\n"), 2, "a new pod had none before");
         assert_eq!(Restarts::default().hear("a x\nnothing\n"), 0, "what is no number does not count");
     }
 
@@ -71,11 +79,22 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "").unwrap();
         }
-        let script = script("etcd").replace("/var/log", &format!("{}/var/log", root.path().display()));
+        let manifest = root.path().join("etc/kubernetes/manifests/etcd.yaml");
+        std::fs::create_dir_all(manifest.parent().unwrap()).unwrap();
+        std::fs::write(&manifest, "").unwrap();
+        let at = |path: &std::path::Path, seconds: u64| {
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            std::fs::File::open(path).unwrap().set_modified(time).unwrap();
+        };
+        at(&base.join("kube-system_etcd-a_111"), 100);
+        at(&manifest, 200);
+        at(&base.join("kube-system_etcd-a_222"), 300);
+        let root = root.path().display();
+        let script = script("etcd").replace("/var/log", &format!("{root}/var/log")).replace("/etc/", &format!("{root}/etc/"));
         let output = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let mut lines: Vec<&str> = text.lines().collect();
         lines.sort_unstable();
-        assert_eq!(lines, ["111 0", "222 0", "222 3"]);
+        assert_eq!(lines, ["222 0", "222 3"], "the pod before the manifest is an earlier one");
     }
 }

@@ -22,8 +22,9 @@ use super::{Cluster, ClusterError, maintenance, marks};
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::departed::Nodes;
+use crate::desired::vip;
 use crate::graph::Gate;
-use crate::names::{Digest, HostName};
+use crate::names::{Digest, HostName, RemotePath};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 use crate::upgrade::concerns::Concerns;
@@ -225,6 +226,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 Ok(())
             }
             Gate::ApiServersWithout(name) => believed(self.api_servers_without(name).await, patient),
+            Gate::VipAnswers(name) => self.vip_answers(host_of(name)?).await,
             Gate::NodeRegistered(name) => self.node(name).await.map(drop),
             Gate::NodeReady(name) => {
                 let node = self.node(name).await?;
@@ -291,18 +293,19 @@ impl<T: Transport + 'static> LiveCluster<T> {
 
     /// Log lines that tell why a gate's component does not come up.
     async fn logs(&self, gate: &Gate) -> Option<String> {
-        let (host, component) = match gate {
-            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) | Gate::KubeletVersion { host, .. } => (host, ""),
-            Gate::EtcdHealthy(host) => (host, "etcd"),
-            Gate::ApiServerReady(host) => (host, "kube-apiserver"),
-            Gate::ControllersHealthy(host) => (host, "kube-controller-manager"),
+        let (host, pod, component) = match gate {
+            Gate::KubeletHealthy(host) | Gate::NodeRegistered(host) | Gate::NodeReady(host) | Gate::KubeletVersion { host, .. } => (host, "", ""),
+            Gate::EtcdHealthy(host) => (host, "etcd", "etcd"),
+            Gate::ApiServerReady(host) => (host, "kube-apiserver", "kube-apiserver"),
+            Gate::ControllersHealthy(host) => (host, "kube-controller-manager", "kube-controller-manager"),
+            Gate::VipAnswers(host) => (host, vip::POD, "keepalived"),
             Gate::RolledOut { .. } | Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => return None,
         };
         // Both names come from this program, not from outside.
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "last=$(ls -t /var/log/pods/kube-system_{component}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
+                "last=$(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
                  if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
@@ -349,6 +352,13 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         Self { leaving, ..self }
     }
 
+    async fn objections(&self, nodes: &BTreeSet<HostName>) -> Result<BTreeMap<HostName, Vec<String>>, ClusterError> {
+        if nodes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        maintenance::look_at_pods(&self.client().await?, &self.plan.upgrade, nodes).await
+    }
+
     async fn concerns(&self) -> Result<Concerns, ClusterError> {
         self.look_ahead().await
     }
@@ -385,11 +395,11 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
     }
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
-        self.wait_for(gate, limit, false).await
+        self.wait_for(gate, limit, &[]).await
     }
 
-    async fn wait_or_crash(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
-        self.wait_for(gate, limit, true).await
+    async fn wait_or_crash(&self, gate: &Gate, limit: Duration, replaced: &[RemotePath]) -> Result<(), ClusterError> {
+        self.wait_for(gate, limit, replaced).await
     }
 }
 
@@ -408,6 +418,10 @@ fn hint(gate: &Gate) -> String {
         Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => {
             "nothing was changed on this host; mend the others first: `slipway status` shows them, and \
              `slipway apply --host NAME` puts back what slipway made on one of them"
+        }
+        Gate::VipAnswers(_) => {
+            "do the control planes share one layer 2 network, does it let VRRP (IP protocol 112) through, and is the \
+             address free? Then run `slipway apply` again; it continues where this run stopped"
         }
         _ => "run `slipway apply` again when the cause is mended; it continues where this run stopped",
     }

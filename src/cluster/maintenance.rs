@@ -1,8 +1,8 @@
-//! A Node around an upgrade of its kubelet: what is seen of it before, and how it is emptied and
+//! A Node around an upgrade of its kubelet, or another change that it cannot take with its pods: what is seen of it before, and how it is emptied and
 //! given back. The mark that slipway cordoned it is written and taken away in one request with the
 //! cordon itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -24,7 +24,7 @@ pub fn consent(upgrade: &Upgrade) -> Consent {
     Consent { local_data: upgrade.delete_empty_dir_data, unmanaged: upgrade.evict_unmanaged }
 }
 
-/// What the API says of the plan's Nodes. Pods are only asked for where the Node may be drained.
+/// What the API says of all Nodes.
 ///
 /// # Errors
 /// The API does not answer.
@@ -35,29 +35,31 @@ pub async fn look(client: &kube::Client, plan: &Plan) -> Result<Nodes, ClusterEr
     let hosts: BTreeMap<&str, &Host> = plan.nodes().map(|host| (host.name.as_str(), host)).collect();
     for node in nodes.items {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        let Some(host) = hosts.get(name) else {
-            all.others.push(other(client, plan, &node, name).await?);
-            continue;
-        };
-        let mut seen = seen(&node);
-        let wanted = plan.kubernetes.version;
-        if seen.version != Some(wanted) && plan.upgrade.drain.applies(seen.version, wanted) {
-            seen.objections = objections(&drain::look(client, &host.name, consent(&plan.upgrade)).await?);
+        match hosts.get(name) {
+            Some(host) => _ = all.of_plan.insert(host.name.clone(), seen(&node)),
+            None => all.others.push(other(&node, name)),
         }
-        all.of_plan.insert(host.name.clone(), seen);
     }
     all.others.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(all)
 }
 
-/// A Node on no host of the plan. Only those that slipway marked may be drained.
-async fn other(client: &kube::Client, plan: &Plan, node: &Node, name: &str) -> Result<OtherNode, ClusterError> {
+/// A Node on no host of the plan.
+fn other(node: &Node, name: &str) -> OtherNode {
     let mark = node.metadata.annotations.as_ref().and_then(|annotations| annotations.get(HOST_ANNOTATION)).cloned();
-    let mut seen = seen(node);
-    if seen.ready && mark.is_some() && let Ok(host) = name.parse() {
-        seen.objections = objections(&drain::look(client, &host, consent(&plan.upgrade)).await?);
+    OtherNode { name: name.to_owned(), mark, seen: seen(node) }
+}
+
+/// Which pods of these Nodes may not be evicted, each with the reason.
+///
+/// # Errors
+/// The API does not answer.
+pub async fn look_at_pods(client: &kube::Client, upgrade: &Upgrade, nodes: &BTreeSet<HostName>) -> Result<BTreeMap<HostName, Vec<String>>, ClusterError> {
+    let mut all = BTreeMap::new();
+    for node in nodes {
+        all.insert(node.clone(), objections(&drain::look(client, node, consent(upgrade)).await?));
     }
-    Ok(OtherNode { name: name.to_owned(), mark, seen })
+    Ok(all)
 }
 
 /// Which pods keep a Node from being emptied, each with the reason.

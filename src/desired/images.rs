@@ -38,6 +38,9 @@ pub fn needed(plan: &Plan, host: &Host, images: &Images) -> Vec<String> {
     }
     if host.is_control_plane() {
         needed.extend([images.api_server.clone(), images.controller_manager.clone(), images.scheduler.clone()]);
+        if let Some(Endpoint::Vip(vip)) = &plan.endpoint {
+            needed.extend([vip.keepalived_image.clone(), vip.haproxy_image.clone()]);
+        }
     } else if host.is_node() && let Some(Endpoint::LocalProxy { image, .. }) = &plan.endpoint {
         needed.push(image.clone());
     }

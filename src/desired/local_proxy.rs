@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::artifact::{Artifact, Content};
 use crate::names::{Digest, Mode, RemotePath};
 use crate::plan::{Endpoint, Plan};
-use crate::template::{Haproxy, Server, Template as _};
+use crate::template::{Haproxy, Template as _};
 use crate::yaml;
 
 /// haproxy's configuration on the host.
@@ -23,13 +23,10 @@ pub fn artifacts(plan: &Plan) -> Vec<Artifact> {
     let configuration = Haproxy {
         listen: if ipv6 { "[::1]" } else { "127.0.0.1" }.into(),
         port: *port,
-        servers: plan
-            .control_planes()
-            .map(|host| Server {
-                name: host.name.to_string(),
-                address: if host.address.is_ipv6() { format!("[{}]", host.address) } else { host.address.to_string() },
-            })
-            .collect(),
+        api_port: *port,
+        servers: super::vip::api_servers(plan),
+        own: String::new(),
+        health_port: 0,
     }
     .render();
     let pod = json!({

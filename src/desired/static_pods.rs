@@ -83,6 +83,8 @@ pub fn etcd(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<Artifact>, PatchErro
 /// A patch of the plan does not fit.
 pub fn control_plane(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<Artifact>, PatchError> {
     Ok(vec![
+        // Of a worker that becomes a control plane: it is in the way of the API server's port.
+        Artifact::Absent { path: RemotePath::fixed(super::local_proxy::MANIFEST_FILE) },
         manifest(inputs, host, paths::api_server_manifest(), &api_server_inputs(), static_pods::api_server)?,
         manifest(
             inputs,

@@ -139,7 +139,7 @@ impl Cluster for FakeCluster {
         Ok(())
     }
 
-    async fn wait_or_crash(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
+    async fn wait_or_crash(&self, gate: &Gate, limit: Duration, _: &[RemotePath]) -> Result<(), ClusterError> {
         self.log.lock().unwrap().push("watched".into());
         self.wait(gate, limit).await
     }

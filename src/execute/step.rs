@@ -13,7 +13,7 @@ use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::graph::{Gate, Step};
-use crate::names::HostName;
+use crate::names::{HostName, RemotePath};
 use crate::phase::{StepId, Target};
 use crate::plan::Limits;
 use crate::report::StepFailure;
@@ -65,12 +65,22 @@ where
     }
     if !step.gates.is_empty() {
         progress(waiting(&step.gates));
-        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, !step.fallback.is_empty()))).await;
+        let replaced = replaced(step);
+        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, &replaced))).await;
         if let Err(failure) = opened {
             return Err(fallback::put_back(step, execution, failure).await);
         }
     }
     Ok(step.changes.len())
+}
+
+/// The manifests that can be put back.
+fn replaced(step: &Step) -> Vec<RemotePath> {
+    let path = |change: &Change| match &change.artifact {
+        Artifact::File { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    step.fallback.iter().filter_map(path).collect()
 }
 
 fn waiting(gates: &[Gate]) -> Progress {
@@ -167,14 +177,14 @@ pub(super) async fn wait<T, C: Cluster>(
     step: &Step,
     gate: &Gate,
     execution: &Execution<'_, T, C>,
-    can_be_put_back: bool,
+    replaced: &[RemotePath],
 ) -> Result<(), Box<StepFailure>> {
     let limit = execution.limits.gate_timeout.0;
     let most = limit.saturating_add(GRACE);
-    let waited = if can_be_put_back {
-        ended(most, execution.cluster.wait_or_crash(gate, limit)).await
-    } else {
+    let waited = if replaced.is_empty() {
         ended(most, execution.cluster.wait(gate, limit)).await
+    } else {
+        ended(most, execution.cluster.wait_or_crash(gate, limit, replaced)).await
     };
     waited.map_err(|error| cluster_failure(step, format!("waiting for {gate}"), error))
 }

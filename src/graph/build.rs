@@ -69,10 +69,10 @@ impl StepGraph {
             }
         }
         let places_step = |id: &StepId| places.has_step(id.phase, &id.target);
-        let of_upgrade: BTreeSet<StepId> = given.keys().filter(|id| rounds::is_of_upgrade(id.phase) && places_step(id)).cloned().collect();
-        nodes.extend(of_upgrade.iter().filter_map(|id| given.remove(id)));
-        edges.extend(rounds::edges(&of_upgrade, &control_planes(plan, &waves), |rule, target| places.prerequisites(rule, target), places_step));
-        if !of_upgrade.is_empty() {
+        let occasional: BTreeSet<StepId> = given.keys().filter(|id| rounds::is_occasional(id.phase) && places_step(id)).cloned().collect();
+        nodes.extend(occasional.iter().filter_map(|id| given.remove(id)));
+        edges.extend(rounds::edges(&occasional, &control_planes(plan, &waves), |rule, target| places.prerequisites(rule, target), places_step));
+        if occasional.iter().any(|id| rounds::is_of_upgrade(id.phase)) {
             edges.extend(images_before(&waves, &nodes, places_step));
         }
         let apart = leaving::edges(leaving, &waves, &nodes, places_step);
@@ -110,8 +110,10 @@ fn control_planes(plan: &Plan, waves: &Waves) -> Vec<HostName> {
 fn images_before(waves: &Waves, steps: &[Step], exists: impl Fn(&StepId) -> bool) -> Vec<(StepId, StepId)> {
     let images = steps.iter().filter(|step| step.id.phase == Phase::Images && !step.changes.is_empty()).map(|step| &step.id);
     let Some(first) = waves.carriers.first() else { return Vec::new() };
-    let starts = waves::ends(first, &exists).0;
-    images.flat_map(|id| starts.iter().map(|start| (id.clone(), start.clone()))).collect()
+    let starts = waves.ends(first, &exists).0;
+    // Where containerd restarts in its host's turn, images can only come after that.
+    let waits = |id: &&StepId| !matches!(&id.target, Target::Host(host) if waves.runtimes.contains(host));
+    images.filter(waits).flat_map(|id| starts.iter().map(|start| (id.clone(), start.clone()))).collect()
 }
 
 fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {

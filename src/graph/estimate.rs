@@ -23,6 +23,8 @@ pub const fn seconds(phase: Phase) -> u64 {
         | Phase::Etcd
         | Phase::ControlPlane
         | Phase::LocalProxy
+        | Phase::Vip
+        | Phase::FormerEndpoint
         | Phase::Formed
         | Phase::Leave
         | Phase::Nodes => 1,

@@ -2,7 +2,7 @@
 //! carries the cluster, because its member may stand in the way of all of them; any other when everything
 //! else is done, so that whoever comes in its place is there first. Pure.
 
-use super::waves::{Waves, ends};
+use super::waves::Waves;
 use super::{Step, rounds};
 use crate::names::HostName;
 use crate::phase::{Phase, StepId, Target};
@@ -50,7 +50,7 @@ pub(super) fn edges(leaving: &[Leaving], waves: &Waves, nodes: &[Step], exists: 
     let chain: Vec<&Leaving> = gone.iter().copied().filter(|leaving| leaving.carries).chain(carriers.iter().copied()).collect();
     edges.extend(chain.windows(2).map(|pair| follow(pair[0], pair[1])));
     if let (Some(last), Some(first)) = (gone.iter().rfind(|leaving| leaving.carries), waves.carriers.first()) {
-        edges.extend(ends(first, &exists).0.into_iter().map(|start| (last.step(Phase::Reset), start)));
+        edges.extend(waves.ends(first, &exists).0.into_iter().map(|start| (last.step(Phase::Reset), start)));
     }
     // All that is not about them comes first.
     let is_last = |step: &&Step| rounds::is_of_upgrade(step.id.phase) || matches!(step.id.phase, Phase::Formed | Phase::Nodes | Phase::Network | Phase::Addons);

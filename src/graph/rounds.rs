@@ -10,7 +10,7 @@ use super::Step;
 use super::waves::is_disruptive;
 use crate::change::Reason;
 use crate::names::HostName;
-use crate::phase::{On, Phase, StepId, Target, UPGRADE_RULES};
+use crate::phase::{On, Phase, StepId, Target, OCCASIONAL_RULES};
 use crate::plan::Plan;
 
 /// In which round of a run a host is touched. A member of etcd is only in one at a time, and whole
@@ -88,7 +88,7 @@ impl KubeletOrder {
     }
 }
 
-/// Edges among the steps that only an upgrade has, and between them and all others. `given` are the
+/// Edges among the steps that are only there now and then, and between them and all others. `given` are the
 /// former; `expand` says what a rule waits for on a target; `exists` which of all steps there are.
 pub(super) fn edges(
     given: &BTreeSet<StepId>,
@@ -98,11 +98,12 @@ pub(super) fn edges(
 ) -> Vec<(StepId, StepId)> {
     let mut edges = Vec::new();
     for id in given {
-        let Some(rule) = UPGRADE_RULES.iter().find(|rule| rule.phase == id.phase) else { continue };
-        let there = |step: &StepId| if is_of_upgrade(step.phase) { given.contains(step) } else { exists(step) };
+        let Some(rule) = OCCASIONAL_RULES.iter().find(|rule| rule.phase == id.phase) else { continue };
+        let there = |step: &StepId| if is_occasional(step.phase) { given.contains(step) } else { exists(step) };
         edges.extend(expand(rule, &id.target).into_iter().filter(there).map(|earlier| (earlier, id.clone())));
         let followers: &[Phase] = match id.phase {
             Phase::Controllers => &[Phase::Addons, Phase::Ready],
+            Phase::FormerEndpoint => &[],
             _ => &[Phase::Ready],
         };
         edges.extend(followers.iter().map(|&phase| (id.clone(), StepId { phase, target: Target::Cluster })));
@@ -114,8 +115,14 @@ pub(super) fn edges(
     edges
 }
 
+/// Whether steps of this phase are only there if they have something to do.
+#[must_use]
+pub fn is_occasional(phase: Phase) -> bool {
+    OCCASIONAL_RULES.iter().any(|rule| rule.phase == phase)
+}
+
 /// Whether steps of this phase are only there while the version changes.
 #[must_use]
 pub fn is_of_upgrade(phase: Phase) -> bool {
-    UPGRADE_RULES.iter().any(|rule| rule.phase == phase)
+    is_occasional(phase) && phase != Phase::FormerEndpoint
 }

@@ -88,7 +88,7 @@ fn control_plane_endpoint(plan: &Plan) -> Option<String> {
     let endpoint: &Endpoint = plan.endpoint.as_ref()?;
     let address = match endpoint {
         Endpoint::External { address, port } => url(address, *port),
-        Endpoint::LocalProxy { .. } => plan.public_url(),
+        Endpoint::LocalProxy { .. } | Endpoint::Vip(_) => plan.public_url(),
     };
     Some(address.replace("https://", ""))
 }

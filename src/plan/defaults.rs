@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 
-use super::{AuthorityKeys, CgroupDriver, Cni, CoreDns, Document, Etcd, KeyAlgorithm, KubeProxy, Limits, Network, Pki, Runtime};
+use super::{AuthorityKeys, CgroupDriver, Cni, CoreDns, Document, Etcd, KeyAlgorithm, KubeProxy, Limits, Network, Pki, Runtime, Unavailable};
 use crate::names::{ClusterName, RemotePath, Span};
 
 pub(super) fn yes() -> bool {
@@ -20,6 +20,15 @@ pub(super) fn api_port() -> u16 {
 }
 pub(super) fn proxy_image() -> String {
     "docker.io/library/haproxy:3.2-alpine".into()
+}
+pub(super) fn vip_port() -> u16 {
+    8443
+}
+pub(super) fn vip_health_port() -> u16 {
+    8444
+}
+pub(super) fn keepalived_image() -> String {
+    "docker.io/osixia/keepalived:2.0.20".into()
 }
 pub(super) fn flannel_image() -> String {
     "ghcr.io/flannel-io/flannel:v0.27.4".into()
@@ -66,8 +75,8 @@ pub(super) fn parallel_hosts() -> usize {
 pub(super) fn parallel_uploads() -> usize {
     5
 }
-pub(super) fn max_unavailable() -> usize {
-    1
+pub(super) fn max_unavailable() -> Unavailable {
+    Unavailable::Hosts(1)
 }
 pub(super) fn step_timeout() -> Span {
     Span::seconds(600)

@@ -54,7 +54,7 @@ pub(super) async fn look<T: Transport, C: Cluster>(
     }
     let mut machines = machines(&apart, transport, known.iter().map(|(host, _)| host)).await?;
     let list = members.as_ref().and_then(|members| members.as_deref().ok()).unwrap_or_default();
-    let departing: Vec<Departing> = known
+    let mut departing: Vec<Departing> = known
         .into_iter()
         .map(|(host, seen)| {
             let machine = machines.remove(&host.name).expect("every machine was looked at");
@@ -68,6 +68,11 @@ pub(super) async fn look<T: Transport, C: Cluster>(
     // A run on a part of the work takes nobody out: what it leaves out is shown, and nothing is judged by it.
     if is_part(options) {
         return Ok((cluster, departing));
+    }
+    let drained = departing.iter().filter(|departing| is_drained(plan, departing)).map(|departing| departing.host.name.clone());
+    let mut objections = cluster.objections(&drained.collect()).await.unwrap_or_default();
+    for departing in &mut departing {
+        departing.seen.objections = objections.remove(&departing.host.name).unwrap_or_default();
     }
     judge(&apart, &cluster, &departing, members).await?;
     if let Some(Ok(list)) = members {

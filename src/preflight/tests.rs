@@ -47,7 +47,7 @@ fn usual() -> Plan {
 
 #[test]
 fn every_check_is_named_once_and_listed() {
-    let mut names: Vec<&str> = HOST_CHECKS.iter().map(|(name, _)| *name).chain(["clock", "machine-id"]).collect();
+    let mut names: Vec<&str> = HOST_CHECKS.iter().map(|(name, _)| *name).chain(["clock", "machine-id", "vip"]).collect();
     names.sort_unstable();
     assert_eq!(names, CHECK_NAMES);
 }

@@ -19,6 +19,7 @@ use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields_of_oth
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::etcd::{Member, MembershipApi as _};
 use crate::cluster::{Cluster, ClusterError, departure, joining, maintenance, marks};
+use crate::desired::vip;
 use crate::graph::Gate;
 use crate::names::{Digest, HostName};
 use crate::patch::merge::merged;
@@ -149,11 +150,26 @@ impl SimulatedCluster {
                 if there { Ok(()) } else { Err("it is not there".into()) }
             }
             Gate::QuorumWithout(host) => believed(self.etcd_without(world, host), patient),
+            Gate::VipAnswers(host) => {
+                world.reachable(host)?;
+                self.vip_answers(world)
+            }
             Gate::ApiServersWithout(host) => {
                 let ready = self.plan.control_planes().map(|host| (host.name.clone(), world.api_server(&host.name, now).map(drop)));
                 believed(quorum::api_servers_without(host, &ready.collect()), patient)
             }
         }
+    }
+
+    /// Whether some host holds the virtual address, and some API server is ready behind it.
+    fn vip_answers(&self, world: &mut World) -> Result<(), String> {
+        let now = world.elapsed();
+        self.store(world).map_err(|error| error.message)?;
+        let holds = |host: &Host| world.hosts[&host.name].pods.get(vip::POD).is_some_and(|pod| pod.is_ready(now));
+        if self.plan.control_planes().any(|host| world.reachable(&host.name).is_ok() && holds(host)) {
+            return Ok(());
+        }
+        Err("no route to host".into())
     }
 
     fn etcd_without(&self, world: &mut World, host: &HostName) -> Verdict {

@@ -46,6 +46,18 @@ pub fn with_local_proxy(mut plan: Value) -> Value {
     plan
 }
 
+/// The same with an address of the lab's network that the control planes hold among themselves. No host of
+/// the lab ever has it.
+pub fn with_vip(mut plan: Value) -> Value {
+    plan["endpoint"] = json!({ "vip": {
+        "address": VIP, "keepalivedImage": "lab.local/keepalived:2.2", "haproxyImage": "lab.local/haproxy:2.6",
+    } });
+    plan
+}
+
+/// The address of `with_vip`.
+pub const VIP: &str = "10.91.0.250";
+
 /// Writes a plan onto the desk. Returns its name there.
 pub fn write(desk: &Desk, name: &str, plan: &Value) -> String {
     let file = format!("{name}.yaml");

@@ -21,10 +21,12 @@ const PACKAGES: &[&str] = &["gnutls-bin", "openssh-client", "openssh-server", "o
 const LONG: &[&str] = &[
     "certificates::",
     "departures::",
+    "expired::",
     "faults_living::",
     "grow::",
     "rotation::",
     "secrets::",
+    "vip::",
     "a_killed_bootstrap_of_three_control_planes",
     "no_request_fails_while_a_highly_available_cluster_goes_to_another_release",
 ];
@@ -139,6 +141,10 @@ fn runner(notes: &mut Vec<String>) -> Runner {
 fn without_hosts(runner: Runner, filters: &[String], count: &mut Count) -> Result<bool> {
     let mut command = runner.command();
     command.args(["--workspace", "--lib", "--bins"]);
+    if torture() {
+        // As checked as a debug build, and several times as fast.
+        command.args([if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" }, "torture"]);
+    }
     for target in targets(|name| !is_of_lab(name))? {
         command.args(["--test", &target]);
     }

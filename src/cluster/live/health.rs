@@ -15,7 +15,7 @@ use crate::cluster::etcd::{Etcd, Member, MemberId, MembershipApi as _};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::wire::{self, Tls};
 use crate::names::HostName;
-use crate::plan::Host;
+use crate::plan::{Endpoint, Host};
 use crate::transport::Transport;
 
 /// A component of Kubernetes on a host.
@@ -50,6 +50,17 @@ impl<T: Transport + 'static> LiveCluster<T> {
         };
         // A host that is gone can take longer than its question: connecting has a limit of its own.
         timeout(QUESTION, answer).await.unwrap_or_else(|_| Err(no_answer()))
+    }
+
+    /// Whether an API server answers at the virtual address, asked from that host. The error says what was seen.
+    ///
+    /// # Errors
+    /// None does within 10 s.
+    pub(super) async fn vip_answers(&self, host: &Host) -> Result<(), String> {
+        let Some(Endpoint::Vip(vip)) = &self.plan.endpoint else { return Ok(()) };
+        let address = SocketAddr::new(vip.address, vip.port);
+        let client = wire::client(&self.transport, &host.name, address, &self.api).map_err(|error| error.message)?;
+        timeout(QUESTION, ask(&client, "/readyz")).await.unwrap_or_else(|_| Err(no_answer())).map(drop)
     }
 
     /// A client of the etcd member on that host; `None` if somebody else runs etcd.

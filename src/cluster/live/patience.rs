@@ -9,7 +9,7 @@ use super::{Component, LiveCluster, POLL, QUESTION, hint};
 use crate::cluster::ClusterError;
 use crate::cluster::crashes::{self, Restarts, TOO_MANY};
 use crate::graph::Gate;
-use crate::names::HostName;
+use crate::names::{HostName, RemotePath};
 use crate::transport::Transport;
 
 /// How often it is looked at whether a component ended again.
@@ -23,24 +23,32 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn of(gate: &'a Gate) -> Option<Self> {
+    /// Those of them whose manifests are `replaced`.
+    fn of(gate: &'a Gate, replaced: &[RemotePath]) -> Option<Self> {
         let (host, components): (_, &[&'static str]) = match gate {
             Gate::EtcdHealthy(host) => (host, &["etcd"]),
             Gate::ApiServerReady(host) => (host, &["kube-apiserver"]),
             Gate::ControllersHealthy(host) => (host, &["kube-controller-manager", "kube-scheduler"]),
             _ => return None,
         };
-        let components = components.iter().map(|name| (*name, Restarts::default())).collect();
+        let is_replaced = |name: &&&'static str| replaced.iter().any(|path| path.file_name().strip_suffix(".yaml") == Some(**name));
+        let restarts = |name: &str| if depends(name) { Restarts::default() } else { Restarts::from_the_beginning() };
+        let components = components.iter().filter(is_replaced).map(|name| (*name, restarts(name))).collect();
         Some(Self { host, components, next: Instant::now() })
     }
 }
 
+/// Whether a component gives up on an API server that is not there, which is not its own doing.
+fn depends(component: &str) -> bool {
+    matches!(component, "kube-controller-manager" | "kube-scheduler")
+}
+
 impl<T: Transport + 'static> LiveCluster<T> {
-    /// Waits until the condition holds, at most for that time; `watched`, until its component ended too
-    /// often.
-    pub(super) async fn wait_for(&self, gate: &Gate, limit: Duration, watched: bool) -> Result<(), ClusterError> {
+    /// Waits until the condition holds, at most for that time, and until one of its components whose
+    /// manifests are `replaced` ended too often.
+    pub(super) async fn wait_for(&self, gate: &Gate, limit: Duration, replaced: &[RemotePath]) -> Result<(), ClusterError> {
         let deadline = Instant::now() + limit;
-        let mut watch = Watch::of(gate).filter(|_| watched);
+        let mut watch = Watch::of(gate, replaced);
         loop {
             let patient = Instant::now() >= deadline;
             let seen = match timeout(QUESTION * 4, self.holds(gate, patient)).await {
@@ -73,9 +81,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
         }
         watch.next = Instant::now() + LOOK;
         for (name, restarts) in &mut watch.components {
-            // They give up on an API server that is not there: that is not their own doing.
-            let waits = name.starts_with("kube-") && *name != "kube-apiserver";
-            if waits && let Some(host) = self.plan.host(watch.host) && self.health(Component::ApiServer, host).await.is_err() {
+            if depends(name) && let Some(host) = self.plan.host(watch.host) && self.health(Component::ApiServer, host).await.is_err() {
                 *restarts = Restarts::default();
                 continue;
             }

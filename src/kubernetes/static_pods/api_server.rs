@@ -93,7 +93,7 @@ fn flags(inputs: &PodInputs<'_>) -> Flags {
     };
     flags.set_all([("etcd-cafile", ca), ("etcd-certfile", certificate), ("etcd-keyfile", key)]);
     flags.set_all(release.pods.api_server_flags.iter().copied());
-    if matches!(plan.endpoint, Some(Endpoint::LocalProxy { .. })) {
+    if matches!(plan.endpoint, Some(Endpoint::LocalProxy { .. } | Endpoint::Vip(_))) {
         flags.set_all([("shutdown-delay-duration", SHUTDOWN_DELAY)]);
     }
     flags.set_feature_gates(&feature_gates(plan, release));

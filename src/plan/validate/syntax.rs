@@ -77,6 +77,11 @@ pub(super) fn is_user(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._+@\\".contains(&b))
 }
 
+/// A network interface (the kernel's `dev_valid_name`, and of that only what needs no quoting).
+pub(super) fn is_interface(text: &str) -> bool {
+    (1..16).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
+}
+
 /// `[user@]host[:port]`.
 pub(super) fn is_jump_host(text: &str) -> bool {
     let (user, rest) = text.rsplit_once('@').map_or((None, text), |(user, rest)| (Some(user), rest));
@@ -153,6 +158,7 @@ mod tests {
             &["", "a b", "A/b", "registry.k8s.io/", "a:", "a@sha256:12", "a/b:c:d", "https://a/b", "-a"],
         );
         check(|text| wrong_url(text, false).is_none(), &["https://a.example.test/x?y", "https://[fd00::1]:8443"], &["http://a", "https://", "https://a b", "https://u:p@a", "ftp://a", "https://a:99999"]);
+        check(is_interface, &["eth0", "bond0.100", "enp1s0f0np0"], &["", ".", "a b", "a/b", "eth0;x", "sixteen-letters-x"]);
         let key = format!("ssh-ed25519 {}", BASE64_STANDARD.encode(b"\x00\x00\x00\x0bssh-ed25519\x00\x00\x00\x01x"));
         check(is_host_key, &[&key, &format!("{key} comment")], &["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa !!", &key.replace("ssh-ed25519 ", "ssh-rsa ")]);
     }

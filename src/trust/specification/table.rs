@@ -307,17 +307,18 @@ impl Bearer {
 impl Server {
     fn url(self, plan: &Plan, host: &Host) -> String {
         match (self, &plan.endpoint) {
-            (Self::Public, Some(Endpoint::External { .. })) => plan.public_url(),
+            (Self::Public, Some(Endpoint::External { .. } | Endpoint::Vip(_))) => plan.public_url(),
             _ => host.api_url(plan.api_port()),
         }
     }
 }
 
 /// A control plane's kubelet speaks to the API server beside it if there is no other way
-/// (`localProxy` runs no proxy there), and since v1.33 always (ControlPlaneKubeletLocalMode).
+/// (`localProxy` runs no proxy there), if it itself brings up what holds the address (`vip`), and since
+/// v1.33 always (ControlPlaneKubeletLocalMode).
 fn kubelet_server(plan: &Plan, host: &Host, version: KubernetesVersion) -> String {
-    let local_proxy = matches!(plan.endpoint, Some(Endpoint::LocalProxy { .. }));
-    if host.is_control_plane() && (local_proxy || version.minor >= 33) {
+    let is_ours = matches!(plan.endpoint, Some(Endpoint::LocalProxy { .. } | Endpoint::Vip(_)));
+    if host.is_control_plane() && (is_ours || version.minor >= 33) {
         host.api_url(plan.api_port())
     } else if host.is_control_plane() {
         plan.public_url()
@@ -348,6 +349,7 @@ fn api_server_names(plan: &Plan, host: &Host) -> Vec<SubjectName> {
         Some(Endpoint::External { address, .. }) => names.push(SubjectName::parse(address)),
         // Clients of the local proxy verify the API server under the loopback's address.
         Some(Endpoint::LocalProxy { .. }) => names.push(SubjectName::Address(loopback_of_nodes(plan))),
+        Some(Endpoint::Vip(vip)) => names.push(SubjectName::Address(vip.address)),
         None => {}
     }
     names.extend(plan.pki.extra_sans.iter().map(|name| SubjectName::parse(name)));

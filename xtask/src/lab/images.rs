@@ -27,6 +27,7 @@ const RECIPE: &str = concat!(include_str!("images.rs"), include_str!("archive.rs
 /// Programs cut from Debian, by image.
 const ETCD: &[&str] = &["/usr/bin/etcd", "/usr/bin/etcdctl", "/bin/sh"];
 const HAPROXY: &[&str] = &["/usr/sbin/haproxy", "/bin/sh"];
+const KEEPALIVED: &[&str] = &["/usr/sbin/keepalived", "/usr/bin/wget", "/bin/sh"];
 const KUBE_PROXY: &[&str] = &[
     "/bin/sh",
     "/usr/sbin/conntrack",
@@ -89,6 +90,11 @@ pub fn archives(cache: &Cache, version: &str) -> Result<PathBuf> {
                 "lab.local/haproxy:2.6",
                 &[],
                 &[&debian_layer(&root, HAPROXY)?],
+            )?;
+            write(
+                "lab.local/keepalived:2.2",
+                &[],
+                &[&debian_layer(&root, KEEPALIVED)?],
             )?;
             // One layer, three images: the program acts by its first argument.
             let own = program_layer(&tool, "lab-tool")?;

@@ -59,6 +59,8 @@ const IMAGE_PACKAGES: &[&str] = &[
     "etcd-server",
     "etcd-client",
     "haproxy",
+    "keepalived",
+    "wget",
     "iptables",
     "conntrack",
     "ipset",
