@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use crate::artifact::Artifact;
 use crate::change::Change;
+use crate::departed::Nodes;
 use crate::graph::Gate;
-use crate::names::HostName;
+use crate::names::{HostName, RemotePath};
+use crate::plan::Host;
 use crate::upgrade::concerns::Concerns;
-use crate::upgrade::turns::NodeSeen;
 
 pub mod compare;
+pub mod crashes;
 pub mod departure;
 pub mod drain;
 pub mod etcd;
@@ -74,9 +76,18 @@ pub trait Cluster: Send + Sync {
         std::future::ready(BTreeSet::new())
     }
 
-    /// What the API says of the plan's Nodes. A cluster that cannot tell is one whose Nodes are not seen.
-    fn nodes_seen(&self) -> impl Future<Output = Result<BTreeMap<HostName, NodeSeen>, ClusterError>> + Send {
-        std::future::ready(Ok(BTreeMap::new()))
+    /// What the API says of all Nodes. A cluster that cannot tell is one whose Nodes are not seen.
+    fn nodes_seen(&self) -> impl Future<Output = Result<Nodes, ClusterError>> + Send {
+        std::future::ready(Ok(Nodes::default()))
+    }
+
+    /// The same cluster with hosts that are about to leave it: their members are asked with the others.
+    #[must_use]
+    fn parting(self, _leaving: Vec<Host>) -> Self
+    where
+        Self: Sized,
+    {
+        self
     }
 
     /// Which pods of these Nodes may not be evicted, each with the reason.
@@ -94,4 +105,10 @@ pub trait Cluster: Send + Sync {
 
     /// Waits until the condition holds, at most for that time. The error says what was seen last.
     fn wait(&self, gate: &Gate, timeout: Duration) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
+    /// The same, for what can be put back: gives up as soon as a static pod by one of these manifests, which
+    /// were just replaced, ended too often.
+    fn wait_or_crash(&self, gate: &Gate, timeout: Duration, _replaced: &[RemotePath]) -> impl Future<Output = Result<(), ClusterError>> + Send {
+        self.wait(gate, timeout)
+    }
 }

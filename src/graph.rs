@@ -17,6 +17,7 @@ use crate::phase::{Phase, Stage, StepId, Target};
 mod build;
 pub mod dot;
 pub mod estimate;
+pub mod leaving;
 pub mod mermaid;
 pub mod order;
 pub mod picture;

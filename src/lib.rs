@@ -11,6 +11,7 @@ pub mod bootstrap_token;
 pub mod change;
 pub mod cli;
 pub mod cluster;
+pub mod departed;
 pub mod desired;
 pub mod diff;
 pub mod eviction;

@@ -9,12 +9,15 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
-use crate::cluster::Cluster;
+use crate::cluster::etcd::Member;
+use crate::cluster::{Cluster, ClusterError};
 use crate::cluster::live::LiveCluster;
 use crate::cluster::wire::Tls;
 use crate::desired::{Inputs, LocalFiles, Standing};
 use crate::facts::{Facts, System};
 use crate::failure::{Failure, Kind};
+use crate::departed::{self, Departing, Nodes};
+use crate::graph::leaving::Leaving;
 use crate::graph::{StepGraph, waves};
 use crate::names::HostName;
 use crate::phase::{On, Phase, Stage};
@@ -31,6 +34,7 @@ use crate::trust::rotation::Aims;
 use crate::trust::specification::ClusterPair;
 use crate::upgrade::findings::{Progress, drained, findings, progress};
 use crate::upgrade::turns::NodeSeen;
+use departures::Apart;
 use crate::{key_store, local_files, request, upgrade};
 
 /// Everything that is known and decided before the first change.
@@ -144,13 +148,19 @@ pub async fn plan<T: Transport, C: Cluster>(
         absent: absent.keys().cloned().collect(),
     });
 
-    let standing = with_members(standing, &plan, &mut facts, transport, &cluster, options.hosts, &mut warnings).await?;
     let nodes = seen_nodes(standing.stage, &cluster).await;
+    let mut members = seen_members(standing.stage, &plan, &cluster).await;
+    let apart = Apart { plan: &plan, facts: &facts, standing: &standing, authority: &material.api.ca_pem, options: &options };
+    let (cluster, departing) = departures::look(apart, cluster, transport, nodes.others, &mut members, &mut warnings).await?;
+    let nodes = nodes.of_plan;
+    let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = steps::on_hosts(&inputs, &facts, &nodes)?;
     steps.extend(steps::on_cluster(&inputs, &cluster, options.now).await?);
     let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;
-    let mut graph = StepGraph::mending(&plan, standing.stage, steps, &plan.limits, &closed).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
+    let leaving: Vec<Leaving> = departing.iter().map(Departing::place).collect();
+    steps.extend(departed::steps(&plan, &departing));
+    let mut graph = StepGraph::parting(&plan, standing.stage, steps, &leaving, &plan.limits, &closed).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
     if !options.hosts.is_empty() || !options.phases.is_empty() {
         let hosts: BTreeSet<HostName> = options.hosts.iter().cloned().collect();
         let phases: BTreeSet<Phase> = options.phases.iter().copied().collect();
@@ -337,23 +347,22 @@ async fn material<T: Transport>(
 /// The hosts were looked at before etcd is asked. A member that was started in between (by the last
 /// command of a run that was killed) had no data then and has a name in the list now, as if its data
 /// were gone. So a host is looked at again before it is believed to have lost anything.
-async fn with_members<T: Transport, C: Cluster>(
+async fn with_members<T: Transport>(
     standing: Standing,
     plan: &Plan,
     facts: &mut BTreeMap<HostName, Facts>,
     transport: &T,
-    cluster: &C,
+    (members, departing): (Option<Result<Vec<Member>, ClusterError>>, &[Departing]),
     chosen: &[HostName],
     warnings: &mut Vec<Finding>,
 ) -> Result<Standing, Failure> {
-    if standing.stage == Stage::Fresh || plan.etcd.external.is_some() {
-        return Ok(standing);
-    }
+    let Some(members) = members else { return Ok(standing) };
     let refuse = |refusals: Vec<standing::Refusal>| refused(&refusals, |refusal| refusal.hint().to_owned());
-    let members = cluster.members().await;
     let members = members.as_deref().map_err(ToString::to_string);
     if let Ok(members) = members {
-        warnings.extend(standing::strangers(plan, members).into_iter().map(|stranger| Finding {
+        let goes = |member: &Member| departing.iter().any(|departing| standing::member_of(&departing.host, std::slice::from_ref(member)).is_some());
+        let stay: Vec<Member> = members.iter().filter(|member| !goes(member)).cloned().collect();
+        warnings.extend(standing::strangers(plan, &stay).into_iter().map(|stranger| Finding {
             host: None,
             check: "etcd-stranger",
             severity: Severity::Warning,
@@ -376,11 +385,16 @@ async fn with_members<T: Transport, C: Cluster>(
 }
 
 /// What the API says of Nodes. One that does not answer keeps no repair from being planned.
-async fn seen_nodes<C: Cluster>(stage: Stage, cluster: &C) -> BTreeMap<HostName, NodeSeen> {
+async fn seen_nodes<C: Cluster>(stage: Stage, cluster: &C) -> Nodes {
     match stage {
-        Stage::Fresh => BTreeMap::new(),
+        Stage::Fresh => Nodes::default(),
         Stage::Living => cluster.nodes_seen().await.unwrap_or_default(),
     }
+}
+
+/// The members of an etcd that lives and is slipway's.
+async fn seen_members<C: Cluster>(stage: Stage, plan: &Plan, cluster: &C) -> Option<Result<Vec<Member>, ClusterError>> {
+    if stage == Stage::Fresh || plan.etcd.external.is_some() { None } else { Some(cluster.members().await) }
 }
 
 /// What an upgrade would meet, unless something of it keeps the run from going on.
@@ -419,6 +433,7 @@ pub fn refused<E: std::error::Error>(problems: &[E], hint: impl Fn(&E) -> String
     failure.hint("nothing was changed")
 }
 
+mod departures;
 mod steps;
 #[cfg(test)]
 mod tests;

@@ -131,6 +131,12 @@ impl Simulation {
         report
     }
 
+    /// The cluster of another simulation as it is in this one.
+    #[must_use]
+    pub fn cluster_like(&self, other: &SimulatedCluster) -> SimulatedCluster {
+        other.within(self.world.clone())
+    }
+
     /// The cluster without credentials of its own, for a reset.
     #[must_use]
     pub fn cluster(&self, plan: Arc<Plan>) -> SimulatedCluster {

@@ -16,7 +16,7 @@ use crate::trust::inspect;
 
 mod membership;
 
-pub use membership::{Join, strangers};
+pub use membership::{Join, member_of, strangers};
 
 const ETCD_MANIFEST: &str = "/etc/kubernetes/manifests/etcd.yaml";
 /// The API server's static pod.

@@ -5,8 +5,8 @@
 //! files go, then units, kernel and swap are as before, and what slipway knows of it all goes last.
 //! So a reset that is cut off anywhere and run again ends the same.
 //!
-//! A host of a cluster that lives on first leaves it: its etcd member is taken out of the
-//! membership and its Node is deleted, through the other hosts. When all hosts are reset, nobody is
+//! A host of a cluster that lives on first leaves it: its pods are moved away, its etcd member is taken
+//! out of the membership and its Node is deleted, through the other hosts. When all hosts are reset, nobody is
 //! left to tell.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ use crate::change::{Change, Reason};
 use crate::desired::formed::FORMED_FILE;
 use crate::desired::kubelet::UNIT as KUBELET;
 use crate::desired::pod_network::ROUTES_UNIT;
+use crate::eviction::Consent;
 use crate::facts::{Facts, State};
 use crate::graph::{GraphError, Step, StepGraph};
 use crate::names::{HostName, RemotePath};
@@ -109,6 +110,10 @@ pub struct Request<'a> {
     /// Chosen hosts that do not answer, or came back empty, do not come back to the cluster: they
     /// leave it untouched.
     pub gone: bool,
+    /// Chosen hosts whose pods are moved away before they leave a cluster that lives on.
+    pub drained: &'a BTreeSet<HostName>,
+    /// What of them may be evicted.
+    pub consent: Consent,
 }
 
 impl<'a> Request<'a> {
@@ -187,7 +192,7 @@ pub fn graph(request: Request<'_>) -> Result<StepGraph, Vec<Refusal>> {
             // One member at a time: each removal needs the quorum the one before has left.
             edges.extend(last_member.replace(leave.clone()).map(|earlier| (earlier, leave.clone())));
         }
-        steps.push(Step { changes: departures(request.plan, host), ..Step::empty(leave) });
+        steps.push(Step { changes: departures(request, host), ..Step::empty(leave) });
     }
     let stage = if leaves { Stage::Living } else { Stage::Fresh };
     let graph: Result<StepGraph, GraphError> = StepGraph::assemble(stage, BTreeSet::new(), steps, edges);
@@ -229,8 +234,13 @@ fn refusals(request: Request<'_>) -> Vec<Refusal> {
     refusals
 }
 
-fn departures(plan: &Plan, host: &Host) -> Vec<Change> {
+fn departures(request: Request<'_>, host: &Host) -> Vec<Change> {
+    let plan = request.plan;
     let mut departures = Vec::new();
+    if request.drained.contains(&host.name) {
+        let (limit, consent) = (plan.upgrade.drain_timeout, request.consent);
+        departures.push(Departure::Drained { host: host.name.clone(), after: Vec::new(), limit, consent, silent: false });
+    }
     if plan.has_etcd(host) {
         departures.push(Departure::Member { host: host.name.clone(), peer_url: peer_url(host) });
     }

@@ -15,6 +15,7 @@ use crate::change::Change;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath};
 use crate::phase::StepId;
+use crate::plan::Host;
 
 pub mod parse;
 pub mod probe;
@@ -170,6 +171,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// How the engine reaches hosts.
 pub trait Transport: Send + Sync {
+    /// Makes a host known that is not of the plan it was made for, under its name. It is reached with the
+    /// plan's `ssh` and the host's own. Connects to none.
+    ///
+    /// # Errors
+    /// Its settings cannot be used.
+    fn introduce(&self, _host: &Host) -> Result<(), TransportError> {
+        Ok(())
+    }
+
     /// Looks at a host. Writes nothing on it, unless the request asks for the lock.
     fn probe(&self, host: &HostName, request: &ProbeRequest) -> impl Future<Output = Result<Facts, TransportError>> + Send;
 

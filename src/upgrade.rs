@@ -100,7 +100,7 @@ pub fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, stage: Stage) -> Re
 }
 
 /// The version of the API server that a host's manifest runs, by its image's tag.
-fn api_server(facts: &Facts) -> Option<KubernetesVersion> {
+pub(crate) fn api_server(facts: &Facts) -> Option<KubernetesVersion> {
     let manifest: Value = yaml::read(facts.state.text(&RemotePath::fixed(API_SERVER_MANIFEST))?).ok()?;
     let image = manifest.pointer("/spec/containers/0/image")?.as_str()?;
     let image = image.split('@').next().unwrap_or(image);

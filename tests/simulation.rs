@@ -10,6 +10,8 @@ mod contract;
 mod crashes;
 #[path = "simulation/fields.rs"]
 mod fields;
+#[path = "simulation/departures.rs"]
+mod departures;
 #[path = "simulation/endpoint.rs"]
 mod endpoint;
 #[path = "simulation/joins.rs"]

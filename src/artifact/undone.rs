@@ -2,8 +2,10 @@
 //! Kubernetes itself left. In a cluster that goes on living without the host: its place in it.
 
 use std::fmt;
+use std::time::Duration;
 
-use crate::names::{HostName, RemotePath};
+use crate::eviction::Consent;
+use crate::names::{HostName, RemotePath, Span};
 
 /// One thing taken back on a host. Each can be done twice with the same result, and what slipway
 /// knows of it (its record) goes after the thing itself.
@@ -82,6 +84,21 @@ pub enum Undone {
 /// A host's place in a cluster that lives on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Departure {
+    /// Its Node, emptied: it gets no new pods, and those it has are evicted as their disruption budgets
+    /// allow.
+    Drained {
+        /// Which host.
+        host: HostName,
+        /// Nodes that must be ready before, so that the pods have a place to go.
+        after: Vec<HostName>,
+        /// How long the pods may take to leave.
+        limit: Span,
+        /// What may be evicted.
+        consent: Consent,
+        /// Its machine does not answer: when its kubelet is silent too, nobody there will end pods, and
+        /// they are not waited for.
+        silent: bool,
+    },
     /// Its member of etcd, no longer in the membership.
     Member {
         /// Which host.
@@ -94,6 +111,17 @@ pub enum Departure {
         /// Which host.
         host: HostName,
     },
+}
+
+impl Departure {
+    /// How much longer than other changes it may take.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        match self {
+            Self::Drained { limit, .. } => limit.0,
+            Self::Member { .. } | Self::Node { .. } => Duration::ZERO,
+        }
+    }
 }
 
 impl fmt::Display for Undone {
@@ -125,6 +153,7 @@ impl fmt::Display for Undone {
 impl fmt::Display for Departure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Drained { host, .. } => write!(f, "pods on Node/{host}"),
             Self::Member { host, peer_url } => write!(f, "etcd member {host} ({peer_url})"),
             Self::Node { host } => write!(f, "Node/{host}"),
         }

@@ -93,7 +93,11 @@ pub(super) fn confirm<C>(consent: &Consent, planned: &Planned<C>, difference: &D
         return Err(Failure::new(Kind::NotConfirmed, "a living cluster would be changed, and there is no terminal to ask on")
             .hint("review the change set above and pass `--yes`, or `--expect` with its digest"));
     }
-    let question = format!("Change cluster {}?", planned.plan.name);
+    let leaving: Vec<&str> = difference.leaving.iter().map(|leave| leave.host.as_str()).collect();
+    let question = match &leaving[..] {
+        [] => format!("Change cluster {}?", planned.plan.name),
+        hosts => format!("Change cluster {}, and take {} out of it for good?", planned.plan.name, hosts.join(", ")),
+    };
     match dialoguer::Confirm::new().with_prompt(question).default(false).interact() {
         Ok(true) => Ok(()),
         Ok(false) => Err(Failure::new(Kind::NotConfirmed, "not confirmed; nothing was changed")),

@@ -11,6 +11,9 @@ use jiff::Timestamp;
 use super::running::{self, Running};
 use super::{Output, PlanFile, check, diff, sessions};
 use crate::cluster::live::LiveCluster;
+use crate::cluster::{drain, maintenance};
+use crate::eviction::Consent;
+use crate::status::host::node_status;
 use crate::cluster::wire::Tls;
 use crate::facts::Facts;
 use crate::failure::{Failure, Kind};
@@ -48,6 +51,15 @@ pub(super) struct Arguments {
     /// Chosen hosts that do not answer, or are empty, are gone for good: only take them out of the cluster
     #[arg(long, requires = "hosts", conflicts_with = "force")]
     gone: bool,
+    /// Do not move the pods of chosen hosts away before they leave a cluster that lives on
+    #[arg(long)]
+    no_drain: bool,
+    /// Evict pods with emptyDir volumes too; the data in them is lost
+    #[arg(long)]
+    delete_emptydir_data: bool,
+    /// Evict pods without a controller too; nothing starts them again
+    #[arg(long)]
+    evict_unmanaged: bool,
     /// How events and results are written
     #[arg(long, value_enum, default_value_t)]
     output: Output,
@@ -80,12 +92,16 @@ async fn work(
     let plan = &loaded.plan;
     let lock = Some(format!("slipway reset of {}, since {now}", sessions::operator()));
     let (facts, absent) = planning::probe_all(plan, transport.as_ref(), lock).await?;
-    let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force, gone: arguments.gone };
-    let graph = teardown::graph(request).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
+    let request = Request { plan, facts: &facts, chosen, foreign: arguments.foreign, force: arguments.force, gone: arguments.gone, drained: &BTreeSet::new(), consent: consent(arguments, plan) };
+    let refuse = |refusals: Vec<teardown::Refusal>| refused(&refusals, |refusal| refusal.hint().to_owned());
+    teardown::graph(request).map_err(refuse)?;
     for error in absent.values() {
         eprintln!("warning: {}", visible(&error.to_string()));
     }
     let cluster = cluster(request, transport, now)?;
+    let drained = drained(arguments, request, &cluster).await?;
+    let request = Request { drained: &drained, ..request };
+    let graph = teardown::graph(request).map_err(refuse)?;
     if graph.changes() > 0 {
         confirm(arguments, request, &graph)?;
     }
@@ -141,6 +157,44 @@ fn cluster(
     Ok(LiveCluster::new(Arc::clone(transport), survivors, mutual(&api, "kubernetes"), etcd))
 }
 
+/// What may be evicted: what the plan or the command line consents to.
+fn consent(arguments: &Arguments, plan: &Plan) -> Consent {
+    let planned = maintenance::consent(&plan.upgrade);
+    Consent { local_data: planned.local_data || arguments.delete_emptydir_data, unmanaged: planned.unmanaged || arguments.evict_unmanaged }
+}
+
+/// Hosts whose pods are moved away before they leave. A pod that may not be evicted ends it here.
+async fn drained(
+    arguments: &Arguments,
+    request: Request<'_>,
+    cluster: &LiveCluster<SshTransport>,
+) -> Result<BTreeSet<HostName>, Failure> {
+    let mut drained = BTreeSet::new();
+    if arguments.no_drain || !request.leaves() {
+        return Ok(drained);
+    }
+    let unanswered = |message: String| Failure::new(Kind::Cluster, format!("{message}; nothing was changed")).hint("`--no-drain` resets hosts without moving their pods away");
+    let nodes = cluster.nodes().await.map_err(unanswered)?;
+    let client = cluster.client().await.map_err(|error| unanswered(error.message))?;
+    let mut objections = Vec::new();
+    for host in request.chosen.iter().filter(|host| request.facts.contains_key(host)) {
+        let Some(node) = nodes.get(host.as_str()) else { continue };
+        if !node_status(Some(node)).ready {
+            eprintln!("warning: the pods of {host} are not moved away first: its Node is not ready");
+            continue;
+        }
+        let judgement = drain::look(&client, host, request.consent).await.map_err(|error| unanswered(error.message))?;
+        objections.extend(maintenance::objections(&judgement).into_iter().map(|objection| format!("host {host} cannot be drained: {objection}")));
+        drained.insert(host.clone());
+    }
+    if objections.is_empty() {
+        return Ok(drained);
+    }
+    Err(Failure::new(Kind::Refused, objections.join("\nerror: "))
+        .hint("move these pods away, or consent with `--delete-emptydir-data` and `--evict-unmanaged`, or leave them behind with `--no-drain`")
+        .hint("nothing was changed"))
+}
+
 /// Asks, after saying what is lost.
 fn confirm(arguments: &Arguments, request: Request<'_>, graph: &StepGraph) -> Result<(), Failure> {
     if arguments.yes {
@@ -191,7 +245,8 @@ fn what_is_lost(request: Request<'_>, graph: &StepGraph) -> String {
     if request.lives_on() && request.force {
         text.push_str("The rest of the cluster is not told: etcd members and Nodes of these hosts stay behind in it.\n");
     } else if graph.steps().any(|step| step.id.phase == Phase::Leave && matches!(step.id.target, Target::Host(_))) {
-        text.push_str("The rest of the cluster lives on: these hosts leave it first. Their pods are not drained.\n");
+        text.push_str("The rest of the cluster lives on: these hosts leave it first.\n");
+        text.push_str(if request.drained.is_empty() { "Their pods are NOT moved away before.\n" } else { "Their pods are moved away before, as disruption budgets allow.\n" });
     }
     text
 }

@@ -21,17 +21,18 @@ use super::etcd::Member;
 use super::{Cluster, ClusterError, maintenance, marks};
 use crate::artifact::{Artifact, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
+use crate::departed::Nodes;
 use crate::desired::vip;
 use crate::graph::Gate;
-use crate::names::{Digest, HostName};
+use crate::names::{Digest, HostName, RemotePath};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 use crate::upgrade::concerns::Concerns;
-use crate::upgrade::turns::NodeSeen;
 
 mod concerns;
 mod health;
 mod membership;
+mod patience;
 mod upkeep;
 
 pub use health::Component;
@@ -57,13 +58,15 @@ pub struct LiveCluster<T> {
     kinds: Mutex<BTreeMap<String, (ApiResource, Scope)>>,
     /// Hosts that are not asked, because they did not answer before.
     away: BTreeSet<HostName>,
+    /// Hosts that left the plan and are still in the cluster.
+    leaving: Vec<Host>,
 }
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// A cluster reached with these credentials.
     #[must_use]
     pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
-        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new() }
+        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new(), leaving: Vec::new() }
     }
 
     /// The same, but these hosts are not asked: they are known not to answer.
@@ -302,7 +305,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "for log in /var/log/pods/kube-system_{pod}-*/{component}/*.log; do [ -e \"$log\" ] && last=$log; done\n\
+                "last=$(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
                  if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
@@ -341,8 +344,12 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         join_all(questions).await.into_iter().flatten().collect()
     }
 
-    async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+    async fn nodes_seen(&self) -> Result<Nodes, ClusterError> {
         maintenance::look(&self.client().await?, &self.plan).await
+    }
+
+    fn parting(self, leaving: Vec<Host>) -> Self {
+        Self { leaving, ..self }
     }
 
     async fn objections(&self, nodes: &BTreeSet<HostName>) -> Result<BTreeMap<HostName, Vec<String>>, ClusterError> {
@@ -388,22 +395,11 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
     }
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let patient = Instant::now() >= deadline;
-            let seen = match timeout(QUESTION * 4, self.holds(gate, patient)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(seen)) => seen,
-                Err(_) => "no answer".to_owned(),
-            };
-            if patient {
-                let mut error = ClusterError::plain(format!("waited {} s for {gate}: {seen}", limit.as_secs()));
-                error.detail = self.logs(gate).await;
-                error.hint = Some(hint(gate));
-                return Err(error);
-            }
-            sleep(POLL).await;
-        }
+        self.wait_for(gate, limit, &[]).await
+    }
+
+    async fn wait_or_crash(&self, gate: &Gate, limit: Duration, replaced: &[RemotePath]) -> Result<(), ClusterError> {
+        self.wait_for(gate, limit, replaced).await
     }
 }
 

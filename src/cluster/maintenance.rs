@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use super::live::{FIELD_MANAGER, failed};
 use super::{ClusterError, drain};
 use crate::artifact::maintenance::CORDONED_ANNOTATION;
+use crate::departed::{HOST_ANNOTATION, Nodes, OtherNode};
 use crate::eviction::{Consent, Judgement};
 use crate::names::{HostName, KubernetesVersion};
-use crate::plan::{Plan, Upgrade};
+use crate::plan::{Host, Plan, Upgrade};
 use crate::upgrade::turns::NodeSeen;
 
 /// What an upgrade may evict.
@@ -23,19 +24,30 @@ pub fn consent(upgrade: &Upgrade) -> Consent {
     Consent { local_data: upgrade.delete_empty_dir_data, unmanaged: upgrade.evict_unmanaged }
 }
 
-/// What the API says of the plan's Nodes.
+/// What the API says of all Nodes.
 ///
 /// # Errors
 /// The API does not answer.
-pub async fn look(client: &kube::Client, plan: &Plan) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+pub async fn look(client: &kube::Client, plan: &Plan) -> Result<Nodes, ClusterError> {
     let api: Api<Node> = Api::all(client.clone());
     let nodes = api.list(&ListParams::default()).await.map_err(|error| failed("list", "Nodes", &error))?;
-    let mut all = BTreeMap::new();
+    let mut all = Nodes::default();
+    let hosts: BTreeMap<&str, &Host> = plan.nodes().map(|host| (host.name.as_str(), host)).collect();
     for node in nodes.items {
-        let Some(host) = plan.nodes().find(|host| Some(host.name.as_str()) == node.metadata.name.as_deref()) else { continue };
-        all.insert(host.name.clone(), seen(&node));
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        match hosts.get(name) {
+            Some(host) => _ = all.of_plan.insert(host.name.clone(), seen(&node)),
+            None => all.others.push(other(&node, name)),
+        }
     }
+    all.others.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(all)
+}
+
+/// A Node on no host of the plan.
+fn other(node: &Node, name: &str) -> OtherNode {
+    let mark = node.metadata.annotations.as_ref().and_then(|annotations| annotations.get(HOST_ANNOTATION)).cloned();
+    OtherNode { name: name.to_owned(), mark, seen: seen(node) }
 }
 
 /// Which pods of these Nodes may not be evicted, each with the reason.
@@ -80,7 +92,7 @@ fn is_cordoned(node: &Node) -> bool {
 /// The API refuses, or pods are still there after `limit`; the error names them.
 pub async fn empty(
     client: &kube::Client,
-    upgrade: &Upgrade,
+    consent: Consent,
     name: &HostName,
     version: KubernetesVersion,
     limit: Duration,
@@ -90,7 +102,7 @@ pub async fn empty(
         let marked = json!({ CORDONED_ANNOTATION: version.to_string() });
         write(client, name, &json!({ "metadata": { "annotations": marked }, "spec": { "unschedulable": true } })).await?;
     }
-    let judgement = drain::look(client, name, consent(upgrade)).await?;
+    let judgement = drain::look(client, name, consent).await?;
     let objections = objections(&judgement);
     if !objections.is_empty() {
         return Err(ClusterError {

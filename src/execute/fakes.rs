@@ -139,6 +139,11 @@ impl Cluster for FakeCluster {
         Ok(())
     }
 
+    async fn wait_or_crash(&self, gate: &Gate, limit: Duration, _: &[RemotePath]) -> Result<(), ClusterError> {
+        self.log.lock().unwrap().push("watched".into());
+        self.wait(gate, limit).await
+    }
+
     async fn wait(&self, gate: &Gate, _: Duration) -> Result<(), ClusterError> {
         self.log.lock().unwrap().push(gate.to_string());
         tokio::task::yield_now().await;

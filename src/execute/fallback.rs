@@ -26,7 +26,7 @@ where
     let work = Work { step: &step.id, changes: &step.fallback, timeout: execution.limits.step_timeout.0 };
     let limit = work.timeout.saturating_add(GRACE);
     let (outcome, hint) = match timeout(limit, execution.transport.apply(host, work, |_| {})).await {
-        Ok(Ok(())) => match try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await {
+        Ok(Ok(())) => match try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, &[]))).await {
             Ok(_) => (
                 "what was there before was put back and is healthy".to_owned(),
                 "mend the cause that the log tells, or put the plan back; nothing else was changed after this",

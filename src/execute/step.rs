@@ -13,7 +13,7 @@ use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::graph::{Gate, Step};
-use crate::names::HostName;
+use crate::names::{HostName, RemotePath};
 use crate::phase::{StepId, Target};
 use crate::plan::Limits;
 use crate::report::StepFailure;
@@ -65,12 +65,22 @@ where
     }
     if !step.gates.is_empty() {
         progress(waiting(&step.gates));
-        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution))).await;
+        let replaced = replaced(step);
+        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, &replaced))).await;
         if let Err(failure) = opened {
             return Err(fallback::put_back(step, execution, failure).await);
         }
     }
     Ok(step.changes.len())
+}
+
+/// The manifests that can be put back.
+fn replaced(step: &Step) -> Vec<RemotePath> {
+    let path = |change: &Change| match &change.artifact {
+        Artifact::File { path, .. } => Some(path.clone()),
+        _ => None,
+    };
+    step.fallback.iter().filter_map(path).collect()
 }
 
 fn waiting(gates: &[Gate]) -> Progress {
@@ -122,6 +132,9 @@ fn patience(change: &Change, limits: &Limits) -> Duration {
         Artifact::Maintenance(maintenance) => {
             limits.step_timeout.0.saturating_add(maintenance.patience()).saturating_add(limits.gate_timeout.0 * 2)
         }
+        Artifact::Departed(departure) => {
+            limits.step_timeout.0.saturating_add(departure.patience()).saturating_add(limits.gate_timeout.0 * 2)
+        }
         _ => limits.step_timeout.0,
     }
 }
@@ -164,9 +177,15 @@ pub(super) async fn wait<T, C: Cluster>(
     step: &Step,
     gate: &Gate,
     execution: &Execution<'_, T, C>,
+    replaced: &[RemotePath],
 ) -> Result<(), Box<StepFailure>> {
     let limit = execution.limits.gate_timeout.0;
-    let waited = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;
+    let most = limit.saturating_add(GRACE);
+    let waited = if replaced.is_empty() {
+        ended(most, execution.cluster.wait(gate, limit)).await
+    } else {
+        ended(most, execution.cluster.wait_or_crash(gate, limit, replaced)).await
+    };
     waited.map_err(|error| cluster_failure(step, format!("waiting for {gate}"), error))
 }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::control::Control;
 use super::fakes::{Act, FakeCluster, FakeTransport};
 use super::*;
+use crate::change::Change;
 use crate::desired;
 use crate::graph::Gate;
 use crate::graph::tests::{file, full, id, object, plan, step};
@@ -99,6 +100,20 @@ fn a_second_run_without_changes_touches_nothing() {
     assert!(ran.begun().is_empty() && ran.cluster.log.lock().unwrap().is_empty());
     assert!(ran.report.steps.values().all(|record| record.outcome == Outcome::UpToDate));
     assert_eq!(ran.report.steps.len(), graph.steps().count());
+}
+
+#[test]
+fn what_can_be_put_back_is_not_waited_for_while_it_keeps_ending() {
+    let plan = plan(1, 0, 0);
+    let gate = || vec![Gate::ApiServerReady("cp-1".parse().unwrap())];
+    let heard = |fallback: Vec<Change>| {
+        let steps = vec![Step { gates: gate(), fallback, ..step("control-plane@cp-1") }];
+        let ran = run(&build(&plan, Stage::Living, steps), &plan.limits, &[]);
+        ran.cluster.log.lock().unwrap().clone()
+    };
+    assert_eq!(heard(Vec::new()), ["API server on cp-1"]);
+    let changes = step("control-plane@cp-1").changes;
+    assert_eq!(heard(changes), ["watched", "API server on cp-1"]);
 }
 
 #[test]

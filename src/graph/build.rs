@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::leaving::{self, Leaving};
 use super::rounds;
 use super::waves::{self, Waves};
 use super::{Gate, GraphError, Step, StepGraph};
@@ -34,7 +35,22 @@ impl StepGraph {
     /// # Errors
     /// As for `build`.
     pub fn mending(plan: &Plan, stage: Stage, steps: Vec<Step>, limits: &Limits, closed: &BTreeSet<Gate>) -> Result<Self, GraphError> {
-        let waves = Waves::of(plan, stage, &steps, limits, closed);
+        Self::parting(plan, stage, steps, &[], limits, closed)
+    }
+
+    /// The same, with steps of hosts that left the plan.
+    ///
+    /// # Errors
+    /// As for `build`.
+    pub fn parting(
+        plan: &Plan,
+        stage: Stage,
+        steps: Vec<Step>,
+        leaving: &[Leaving],
+        limits: &Limits,
+        closed: &BTreeSet<Gate>,
+    ) -> Result<Self, GraphError> {
+        let waves = Waves { leaving: leaving::order(leaving).into_iter().map(|leaving| leaving.host.clone()).collect(), ..Waves::of(plan, stage, &steps, limits, closed) };
         let joining: Vec<Target> = steps.iter().filter(|step| waves::joins_etcd(step)).map(|step| step.id.target.clone()).collect();
         let places = Places { plan, hosts: plan.hosts.iter().map(|host| (&host.name, host)).collect(), keepers: targets(plan, rule(Phase::Authority)) };
         let mut given = BTreeMap::new();
@@ -59,6 +75,12 @@ impl StepGraph {
         if occasional.iter().any(|id| rounds::is_of_upgrade(id.phase)) {
             edges.extend(images_before(&waves, &nodes, places_step));
         }
+        let apart = leaving::edges(leaving, &waves, &nodes, places_step);
+        for (earlier, later) in &apart {
+            nodes.extend(given.remove(earlier));
+            nodes.extend(given.remove(later));
+        }
+        edges.extend(apart);
         if let Some((id, _)) = given.pop_first() {
             return Err(GraphError::NoPlace(id));
         }

@@ -81,6 +81,9 @@ impl StepGraph {
         if !waves.joining.is_empty() {
             parts.push(format!("{} (joining, all at once)", join(&waves.joining, ", ")));
         }
+        if !waves.leaving.is_empty() {
+            parts.push(format!("{} (leaving)", join(&waves.leaving, ", ")));
+        }
         (!parts.is_empty()).then(|| parts.join("; then "))
     }
 }

@@ -51,6 +51,9 @@ pub struct Waves {
     pub kubelets: KubeletOrder,
     /// Hosts whose kubelet does not run, after the carriers and all at once: they serve nobody.
     pub joining: Vec<HostName>,
+    /// Hosts that left the plan, in the order they leave the cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<HostName>,
     /// Those among them whose containerd restarts: it does so in the turn of its host.
     #[serde(skip)]
     pub(super) runtimes: BTreeSet<HostName>,
@@ -98,6 +101,7 @@ impl Waves {
             at_once: limits.max_unavailable.of(plan.workers().count()),
             kubelets: KubeletOrder::of(plan, steps),
             joining: names(joining),
+            leaving: Vec::new(),
             runtimes,
         }
     }

@@ -1,9 +1,11 @@
-//! Labels, taints and annotations of Nodes: kubeadm's of that release, and the plan's.
+//! Labels, taints and annotations of Nodes: kubeadm's of that release, the plan's, and where slipway
+//! reaches the host.
 
 use ipnet::IpNet;
 
 use super::kubelet::runtime_endpoint;
 use crate::artifact::NodeMarks;
+use crate::departed::{self, HOST_ANNOTATION};
 use crate::plan::{Effect, Host, Plan, Role, Taint};
 use crate::release::Release;
 
@@ -18,7 +20,7 @@ pub fn node_marks(plan: &Plan, host: &Host, release: &Release, pod_cidrs: &[IpNe
         node: host.name.clone(),
         labels: host.labels.clone(),
         absent_labels: Vec::new(),
-        annotations: [].into(),
+        annotations: [(HOST_ANNOTATION.to_owned(), departed::mark(plan, host))].into(),
         taints: taints(host, release),
         pod_cidrs: pod_cidrs.to_vec(),
     };

@@ -156,7 +156,7 @@ async fn a_host_is_looked_at_again_before_its_data_is_believed_gone() {
         let hosts = Hosts { facts: now, ..Hosts::default() };
         let mut facts = first.clone();
         let standing = standing::survey(&plan, &facts).unwrap();
-        let standing = with_members(standing, &plan, &mut facts, &hosts, &etcd, &[], &mut Vec::new()).await.unwrap();
+        let standing = with_members(standing, &plan, &mut facts, &hosts, (Some(etcd.members().await), &[]), &[], &mut Vec::new()).await.unwrap();
         assert_eq!(standing.data_gone().into_iter().collect::<Vec<_>>(), gone, "it has data now: {data_now}");
         assert!(standing.joins[&names[1]].vote.is_some());
     }

@@ -13,8 +13,10 @@ use crate::graph::{Step, StepGraph};
 use crate::names::{Digest, HostName, RemotePath};
 use crate::phase::{Stage, StepId, Target};
 
+mod leave;
 mod reviewed;
 
+pub use leave::Leave;
 pub use reviewed::digest;
 
 /// Everything that will change, in the order of the graph.
@@ -33,6 +35,9 @@ pub struct Difference {
     pub order: Waves,
     /// The same in one line.
     pub order_text: Option<String>,
+    /// Hosts that left the plan and leave the cluster for good, with what becomes of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Leave>,
     /// Steps that would change something but were not selected, with how many changes.
     pub not_selected: Vec<(String, usize)>,
 }
@@ -133,6 +138,7 @@ impl Difference {
             restarts: selected().flat_map(restarts).collect(),
             order: graph.waves().clone(),
             order_text: graph.order_text(),
+            leaving: leave::all(graph),
             not_selected: not_selected.collect(),
         }
     }
@@ -167,6 +173,9 @@ impl Difference {
         }
         if let Some(order) = &self.order_text {
             let _ = writeln!(text, "order: {order}");
+        }
+        for leave in &self.leaving {
+            let _ = writeln!(text, "{}", visible(&leave.to_string()));
         }
         for (step, changes) in &self.not_selected {
             let _ = writeln!(text, "not selected: {step} ({changes} changes)");

@@ -1,7 +1,7 @@
 //! The engine's way to a simulated cluster: objects through any API server that is ready, gates asked
 //! of the components themselves. Objects live in etcd and share its fate.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
 use crate::change::{Change, Reason};
+use crate::departed::{HOST_ANNOTATION, Nodes, OtherNode};
 use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields_of_others};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::etcd::{Member, MembershipApi as _};
@@ -45,11 +46,18 @@ pub struct SimulatedCluster {
     plan: Arc<Plan>,
     /// The CAs the engine trusts, PEM. Empty: any.
     authority: String,
+    /// Hosts that left the plan and are still in the cluster.
+    leaving: Vec<Host>,
 }
 
 impl SimulatedCluster {
     pub(super) fn new(world: SharedWorld, plan: Arc<Plan>, authority: String) -> Self {
-        Self { world, plan, authority }
+        Self { world, plan, authority, leaving: Vec::new() }
+    }
+
+    /// The same in another world, whatever CAs that has.
+    pub(super) fn within(&self, world: SharedWorld) -> Self {
+        Self { world, authority: String::new(), ..self.clone() }
     }
 
     /// What is stored behind the first API server that is ready and of the CA that is trusted.
@@ -167,7 +175,8 @@ impl SimulatedCluster {
     fn etcd_without(&self, world: &mut World, host: &HostName) -> Verdict {
         let now = world.elapsed();
         let (mut answers, mut known_by) = (Vec::new(), None);
-        for member in self.plan.etcd_hosts() {
+        let leaving = self.leaving.iter().filter(|host| self.plan.has_etcd(host));
+        for member in self.plan.etcd_hosts().chain(leaving) {
             let health = world.member_health(&member.name, now);
             known_by = known_by.or(health.as_ref().ok().copied());
             let health = health.map(drop);
@@ -182,7 +191,8 @@ impl SimulatedCluster {
 
     /// The members of etcd as the engine speaks to them, but for that one.
     fn members_besides(&self, host: Option<&HostName>) -> Vec<(HostName, SimulatedMember)> {
-        let others = self.plan.etcd_hosts().filter(|other| Some(&other.name) != host);
+        let leaving = self.leaving.iter().filter(|host| self.plan.has_etcd(host));
+        let others = self.plan.etcd_hosts().chain(leaving).filter(|other| Some(&other.name) != host);
         others.map(|other| (other.name.clone(), SimulatedMember::new(self.world.clone(), other.name.clone()))).collect()
     }
 
@@ -282,6 +292,17 @@ impl SimulatedCluster {
                 }
                 store.objects.insert(id, merged(node, &patch));
             }
+            Artifact::Departed(Departure::Drained { host, after, .. }) => {
+                for node in after {
+                    self.wait(&Gate::NodeReady(node.clone()), self.plan.limits.gate_timeout.0).await?;
+                }
+                let world = &mut *self.world.lock();
+                let store = self.store(world)?;
+                let id = format!("Node/{host}");
+                if let Some(node) = store.objects.remove(&id) {
+                    store.objects.insert(id, merged(node, &json!({ "spec": { "unschedulable": true } })));
+                }
+            }
             Artifact::Departed(Departure::Node { host }) => {
                 let world = &mut *self.world.lock();
                 self.store(world)?.objects.remove(&format!("Node/{host}"));
@@ -338,15 +359,27 @@ impl Cluster for SimulatedCluster {
         gates.iter().filter(|gate| self.holds(gate, false).is_err()).cloned().collect()
     }
 
-    async fn nodes_seen(&self) -> Result<BTreeMap<HostName, NodeSeen>, ClusterError> {
+    fn parting(self, leaving: Vec<Host>) -> Self {
+        Self { leaving, ..self }
+    }
+
+    async fn nodes_seen(&self) -> Result<Nodes, ClusterError> {
         self.world.pass(QUESTION).await;
         let world = &mut *self.world.lock();
-        let mut all = BTreeMap::new();
-        for host in self.plan.nodes() {
-            let Some(node) = self.store(world)?.objects.get(&format!("Node/{}", host.name)).map(read_node) else { continue };
-            let version = world.hosts[&host.name].kubelet_running.parse().ok();
-            let ready = self.node_ready(world, &host.name).is_ok();
-            all.insert(host.name.clone(), NodeSeen { version, ready, ..maintenance::seen(&node) });
+        let stored = self.store(world)?.objects.iter().filter(|(id, _)| id.starts_with("Node/"));
+        let stored: Vec<Node> = stored.map(|(_, node)| read_node(node)).collect();
+        let mut all = Nodes::default();
+        for node in stored {
+            let name: HostName = node.metadata.name.as_deref().and_then(|name| name.parse().ok()).expect("Nodes are of hosts");
+            let version = world.hosts[&name].kubelet_running.parse().ok();
+            let ready = self.node_ready(world, &name).is_ok();
+            let seen = NodeSeen { version, ready, ..maintenance::seen(&node) };
+            if self.plan.nodes().any(|host| host.name == name) {
+                all.of_plan.insert(name, seen);
+            } else {
+                let mark = node.metadata.annotations.as_ref().and_then(|all| all.get(HOST_ANNOTATION)).cloned();
+                all.others.push(OtherNode { name: name.to_string(), mark, seen });
+            }
         }
         Ok(all)
     }

@@ -234,7 +234,8 @@ pub fn strangers(plan: &Plan, members: &[Member]) -> Vec<String> {
 }
 
 /// The member of a host: the one with its URL, else one with its name (the host's address changed).
-fn member_of<'a>(host: &Host, members: &'a [Member]) -> Option<&'a Member> {
+#[must_use]
+pub fn member_of<'a>(host: &Host, members: &'a [Member]) -> Option<&'a Member> {
     let url = peer_url(host);
     let at = members.iter().find(|member| member.peer_urls.contains(&url));
     at.or_else(|| members.iter().find(|member| member.name == host.name.as_str()))

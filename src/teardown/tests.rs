@@ -64,6 +64,8 @@ fn plan_of(words: &[(&str, &str)], chosen: &[&str], flags: &str) -> Vec<String> 
         foreign: flags.contains("foreign"),
         force: flags.contains("force"),
         gone: flags.contains("gone"),
+        drained: &BTreeSet::new(),
+        consent: Consent::default(),
     };
     let graph = match graph(request) {
         Ok(graph) => graph,
@@ -239,12 +241,24 @@ fn a_host_that_is_gone_leaves_untouched() {
 #[test]
 fn a_member_and_a_node_are_told_by_what_does_not_change() {
     let plan = plan(1, 1, 1);
+    let (facts, nobody) = (BTreeMap::new(), BTreeSet::new());
+    let drained = [host("w-1")].into();
+    let request = Request {
+        plan: &plan,
+        facts: &facts,
+        chosen: &nobody,
+        foreign: false,
+        force: false,
+        gone: false,
+        drained: &drained,
+        consent: Consent::default(),
+    };
     let texts = |name: &str| -> Vec<String> {
-        departures(&plan, plan.host(&host(name)).unwrap()).iter().map(|change| change.artifact.id()).collect()
+        departures(request, plan.host(&host(name)).unwrap()).iter().map(|change| change.artifact.id()).collect()
     };
     assert_eq!(texts("cp-1"), ["Node/cp-1"]);
     assert_eq!(texts("etcd-1"), ["etcd member etcd-1 (https://10.0.0.1:2380)"]);
-    assert_eq!(texts("w-1"), ["Node/w-1"]);
+    assert_eq!(texts("w-1"), ["pods on Node/w-1", "Node/w-1"]);
 }
 
 #[test]
@@ -283,7 +297,8 @@ fn those_who_stay_are_asked_and_only_if_they_answered() {
     let plan = plan(3, 0, 0);
     let facts = hosts(&[("cp-1", "member"), ("cp-2", "member")]);
     let chosen = [host("cp-1")].into();
-    let request = Request { plan: &plan, facts: &facts, chosen: &chosen, foreign: false, force: false, gone: false };
+    let drained = BTreeSet::new();
+    let request = Request { plan: &plan, facts: &facts, chosen: &chosen, foreign: false, force: false, gone: false, drained: &drained, consent: Consent::default() };
     let names: Vec<String> = request.survivors().hosts.iter().map(|host| host.name.to_string()).collect();
     assert_eq!(names, ["cp-2"]);
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use openssh::{ForwardType, Socket};
@@ -21,7 +22,7 @@ use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError,
 use crate::artifact::Secret;
 use crate::facts::Facts;
 use crate::names::{HostName, RemotePath, Span};
-use crate::plan::Plan;
+use crate::plan::{Host, Plan, Ssh};
 
 mod config;
 mod lock;
@@ -118,7 +119,9 @@ pub enum SshError {
 
 /// The hosts of a plan over SSH. A connection is made when it is first needed.
 pub struct SshTransport {
-    hosts: BTreeMap<HostName, Remotely>,
+    hosts: RwLock<BTreeMap<HostName, Arc<Remotely>>>,
+    /// How the plan reaches its hosts.
+    ssh: Ssh,
     options: SshOptions,
     /// The CRI socket on every host.
     socket: RemotePath,
@@ -131,6 +134,15 @@ struct Remotely {
     connection: Connection,
     lock: Mutex<Option<Lock>>,
     forwards: Mutex<BTreeMap<SocketAddr, PathBuf>>,
+}
+
+impl Remotely {
+    /// Nothing is connected yet. `home` is where the connection has its socket.
+    fn new(ssh: &Ssh, host: &Host, options: &SshOptions, home: &Path) -> Result<Self, ConfigError> {
+        let destination = config::destination(ssh, host, &options.user_config)?;
+        let connection = Connection::new(host.name.clone(), destination, home, options.idle);
+        Ok(Self { connection, lock: Mutex::default(), forwards: Mutex::default() })
+    }
 }
 
 impl SshTransport {
@@ -152,16 +164,21 @@ impl SshTransport {
         let home = if options.reuse { directory.as_path() } else { forwards.path() };
         let mut hosts = BTreeMap::new();
         for host in &plan.hosts {
-            let destination = config::destination(&plan.ssh, host, &options.user_config)
+            let remotely = Remotely::new(&plan.ssh, host, &options, home)
                 .map_err(|source| SshError::Config { host: host.name.clone(), source })?;
-            let connection = Connection::new(host.name.clone(), destination, home, options.idle);
-            hosts.insert(host.name.clone(), Remotely { connection, lock: Mutex::default(), forwards: Mutex::default() });
+            hosts.insert(host.name.clone(), Arc::new(remotely));
         }
-        Ok(Self { hosts, options, socket: plan.runtime.socket.clone(), forwards })
+        let (hosts, ssh) = (RwLock::new(hosts), plan.ssh.clone());
+        Ok(Self { hosts, ssh, options, socket: plan.runtime.socket.clone(), forwards })
     }
 
-    fn remotely(&self, host: &HostName) -> Result<&Remotely, TransportError> {
-        self.hosts.get(host).ok_or_else(|| TransportError::Command {
+    fn all(&self) -> BTreeMap<HostName, Arc<Remotely>> {
+        self.hosts.read().expect("no panic while it is held").clone()
+    }
+
+    fn remotely(&self, host: &HostName) -> Result<Arc<Remotely>, TransportError> {
+        let known = self.hosts.read().expect("no panic while it is held").get(host).cloned();
+        known.ok_or_else(|| TransportError::Command {
             host: host.clone(),
             operation: "connect".into(),
             reason: "the plan has no such host".into(),
@@ -283,6 +300,17 @@ impl SshTransport {
 }
 
 impl Transport for SshTransport {
+    fn introduce(&self, host: &Host) -> Result<(), TransportError> {
+        let home = if self.options.reuse { self.options.control_directory.as_path() } else { self.forwards.path() };
+        let remotely = Remotely::new(&self.ssh, host, &self.options, home).map_err(|error| TransportError::Command {
+            host: host.name.clone(),
+            operation: "connect".into(),
+            reason: error.to_string(),
+        })?;
+        self.hosts.write().expect("no panic while it is held").entry(host.name.clone()).or_insert_with(|| Arc::new(remotely));
+        Ok(())
+    }
+
     async fn probe(&self, host: &HostName, request: &ProbeRequest) -> Result<Facts, TransportError> {
         let remotely = self.remotely(host)?;
         let connection = &remotely.connection;
@@ -309,7 +337,8 @@ impl Transport for SshTransport {
     }
 
     async fn fetch(&self, host: &HostName, paths: &[RemotePath]) -> Result<BTreeMap<RemotePath, Secret>, TransportError> {
-        let connection = &self.remotely(host)?.connection;
+        let remotely = self.remotely(host)?;
+        let connection = &remotely.connection;
         let _permit = connection.permit().await;
         let script = probe::fetch_script(paths.iter().map(RemotePath::as_str));
         let (process, answer) = self.ask(connection, Remote::Eval, "fetch", &script).await?;
@@ -359,7 +388,8 @@ impl Transport for SshTransport {
     }
 
     async fn diagnose(&self, host: &HostName, script: &str) -> Result<String, TransportError> {
-        let connection = &self.remotely(host)?.connection;
+        let remotely = self.remotely(host)?;
+        let connection = &remotely.connection;
         let _permit = connection.permit().await;
         let marked = format!("printf '\\n@slipway-begin\\n'\n({script}\n)\nprintf '\\n@slipway-end\\n'\n");
         let (process, answer) = self.ask(connection, Remote::EvalBriefly, "diagnose", &marked).await?;
@@ -371,11 +401,11 @@ impl Transport for SshTransport {
     }
 
     fn round_trips(&self, host: &HostName) -> usize {
-        self.hosts.get(host).map_or(0, |remotely| remotely.connection.round_trips())
+        self.remotely(host).map_or(0, |remotely| remotely.connection.round_trips())
     }
 
     async fn close(&self) {
-        futures_util::future::join_all(self.hosts.values().map(|remotely| async {
+        futures_util::future::join_all(self.all().into_values().map(|remotely| async move {
             if let Some(lock) = remotely.lock.lock().await.take() {
                 lock.release().await;
             }

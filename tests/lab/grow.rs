@@ -18,13 +18,13 @@ const THREE: [&str; 3] = ["g-81", "g-82", "g-83"];
 const FIVE: [&str; 5] = ["g-81", "g-82", "g-83", "g-84", "g-85"];
 
 /// Makes one ConfigMap after another and remembers which were acknowledged.
-struct Writer {
+pub struct Writer {
     ended: Arc<AtomicBool>,
     thread: JoinHandle<(usize, Vec<String>)>,
 }
 
 impl Writer {
-    fn start(cluster: Cluster, prefix: &'static str) -> Self {
+    pub fn start(cluster: Cluster, prefix: &'static str) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
         let thread = std::thread::spawn(move || {
@@ -43,7 +43,7 @@ impl Writer {
     }
 
     /// Every acknowledged write is there, and there were some.
-    fn lost_nothing(self, machines: &Machines, cluster: &Cluster) {
+    pub fn lost_nothing(self, machines: &Machines, cluster: &Cluster) {
         self.ended.store(true, Ordering::Relaxed);
         let (tried, acknowledged) = self.thread.join().expect("the writer ends");
         let found = cluster.kubectl(&["get", "configmaps", "--output", "name"]);

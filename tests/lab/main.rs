@@ -16,6 +16,7 @@ mod adopt;
 mod authority;
 mod certificates;
 mod cut_off;
+mod departures;
 mod expired;
 mod external;
 mod faults;

@@ -10,7 +10,7 @@ use super::machines::{Machines, eventually};
 use super::plan_file::{plan, with_local_proxy, write};
 use super::slipway::Desk;
 
-const LOOK: &str = include_str!("before_and_after.sh");
+pub const LOOK: &str = include_str!("before_and_after.sh");
 
 /// Something of every kind that leaves traces: a Service, a host port, volumes on disk and in memory.
 const LOAD: &str = r#"
@@ -48,7 +48,7 @@ fn differences(before: &str, after: &str) -> Vec<String> {
     gone.chain(after.difference(&before).map(|line| format!("+ {line}"))).collect()
 }
 
-fn is_as_before(machines: &Machines, host: &str, before: &str) {
+pub fn is_as_before(machines: &Machines, host: &str, before: &str) {
     let differences = differences(before, &machines.shell(host, LOOK));
     assert!(differences.is_empty(), "{host} is not as it was before:\n{}", differences.join("\n"));
 }

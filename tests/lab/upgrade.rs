@@ -123,6 +123,15 @@ fn a_control_plane_and_a_worker_go_to_another_release() {
     let shown = desk.run_for(0, &["diff", &file]);
     shown.says("drain of Node/up-41").says("return of Node/up-41");
 
+    machines.step("an API server that ends at once is put back soon, and the cluster serves as before");
+    let mut broken = next(&machines, &old);
+    broken["apiServer"] = json!({ "extraArgs": { "feature-gates": "NoGateOfThatName=true" } });
+    let put_back = desk.run_for(6, &["apply", &write(&desk, "broken", &broken), "--yes"]);
+    put_back.says("kube-apiserver ended 3 times").says("was put back and is healthy").says("NoGateOfThatName");
+    eprintln!("put back after {:.0} s, of 300 s that are waited for what does not end", put_back.took.as_secs_f32());
+    assert_eq!(served(&cluster), VERSION);
+    assert_eq!(available(&cluster), Some(2));
+
     machines.step("it is killed while the worker is drained");
     let running = desk.start(&["apply", &file, "--yes"]);
     eventually("a run has drained the worker", Duration::from_secs(180), || {

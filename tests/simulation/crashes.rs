@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use slipway::eviction::Consent;
 use slipway::graph::StepGraph;
 use slipway::plan::Plan;
 use slipway::planning;
@@ -47,7 +48,7 @@ impl Operation {
                 let all = plan.hosts.iter().map(|host| host.name.clone());
                 let chosen: BTreeSet<_> =
                     if hosts.is_empty() { all.collect() } else { hosts.iter().map(|name| host(name)).collect() };
-                let request = Request { plan, facts: &facts, chosen: &chosen, foreign: false, force: false, gone: false };
+                let request = Request { plan, facts: &facts, chosen: &chosen, foreign: false, force: false, gone: false, drained: &chosen, consent: Consent::default() };
                 let graph = teardown::graph(request).unwrap_or_else(|refusals| panic!("{refusals:?}"));
                 (graph, simulation.cluster(Arc::new(request.survivors())))
             }
@@ -117,7 +118,7 @@ pub async fn survives(name: &str, start: &Simulation, operation: &Operation) -> 
 
 /// The same; the test command tries about that many points.
 async fn survives_some(name: &str, start: &Simulation, operation: &Operation, sample: usize) -> Fingerprint {
-    let (graph, _) = operation.graph(start).await;
+    let (graph, planned) = operation.graph(start).await;
     let calm = start.fork();
     operation.finish(&calm, name).await;
     let wanted = calm.world().fingerprint();
@@ -132,14 +133,7 @@ async fn survives_some(name: &str, start: &Simulation, operation: &Operation, sa
         let context = format!("{name}, {fault:?}");
         let simulation = start.fork();
         simulation.world().faults.push(fault.clone());
-        let cluster = simulation.cluster(match operation {
-            Operation::Apply(plan) | Operation::Rotation(plan, _) => Arc::clone(plan),
-            Operation::Reset(plan, hosts) => {
-                let mut plan = Plan::clone(plan);
-                plan.hosts.retain(|host| !hosts.contains(&host.name.as_str()));
-                Arc::new(plan)
-            }
-        });
+        let cluster = simulation.cluster_like(&planned);
         simulation.carry_out(&graph, &cluster, &operation.plan().limits, |_| {}).await;
         assert!(simulation.world().faults.is_empty(), "{context}: it never struck");
         operation.finish(&simulation, &context).await;

@@ -100,7 +100,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// Whether etcd keeps its quorum without the member on that host. One that is about to join
     /// counts as a voter already: the others must be enough for the larger membership.
     pub(super) async fn etcd_without(&self, host: &HostName) -> Verdict {
-        let questions = self.plan.etcd_hosts().map(|host| async move { (host, self.voter(host).await) });
+        let questions = self.etcd_carriers().map(|host| async move { (host, self.voter(host).await) });
         let answers: Vec<(&Host, Voter)> = join_all(questions).await;
         let healthy = answers.iter().filter(|(_, voter)| voter.health.is_ok()).map(|(host, _)| *host);
         let voters = match self.members_as_known_by(healthy).await {
@@ -115,7 +115,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// over it is gone for milliseconds, and nobody has to notice first that a leader died. A member that
     /// cannot does it when it stops, so nothing depends on this.
     pub(super) async fn hand_over_leadership(&self, host: &HostName) {
-        let Some(Ok(leader)) = self.plan.host(host).and_then(|host| self.etcd_of(host)) else { return };
+        let Some(Ok(leader)) = self.etcd_carriers().find(|other| other.name == *host).and_then(|host| self.etcd_of(host)) else { return };
         let leads = matches!(timeout(QUESTION, leader.status()).await, Ok(Ok(status)) if status.leads());
         if !leads {
             return;
@@ -130,6 +130,11 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 return;
             }
         }
+    }
+
+    /// Hosts with a member: the plan's, and those that are about to leave.
+    pub(super) fn etcd_carriers(&self) -> impl Iterator<Item = &Host> {
+        self.plan.etcd_hosts().chain(self.leaving.iter().filter(|host| self.plan.has_etcd(host)))
     }
 
     /// The members as the first of these hosts that answers knows them.

@@ -19,7 +19,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
     pub(super) async fn maintain(&self, wanted: &Maintenance) -> Result<(), ClusterError> {
         match wanted {
             Maintenance::Emptied { node, version, limit } => {
-                maintenance::empty(&self.client().await?, &self.plan.upgrade, node, *version, limit.0).await
+                maintenance::empty(&self.client().await?, maintenance::consent(&self.plan.upgrade), node, *version, limit.0).await
             }
             Maintenance::Back { node, boot } => {
                 let limit = self.plan.limits.gate_timeout.0;

@@ -281,7 +281,8 @@ fn marks_follow_roles_and_release() {
     );
     assert_eq!(control_plane.taints[0].effect, Effect::NoSchedule);
     let both = marks("v1.34.0", "{name: a, address: 192.0.2.1, roles: [control-plane, worker], labels: {x: z}}");
-    assert_eq!((both.taints.len(), both.annotations.len(), both.labels.len()), (0, 0, 3));
+    assert_eq!((both.taints.len(), both.labels.len()), (0, 3));
+    assert_eq!(both.annotations.keys().collect::<Vec<_>>(), ["slipway.dev/host"]);
     let worker =
         marks("v1.34.0", "{name: a, address: 192.0.2.1, roles: [worker], taints: [{key: k, effect: NoExecute}]}");
     assert_eq!((worker.taints.len(), worker.labels.len(), worker.pod_cidrs.len()), (1, 0, 1));
