@@ -147,7 +147,7 @@ fn settings_that_empty_nodes_are_cut_off_anywhere() {
 /// Restarts these hosts; the engine dies where a fault says so.
 async fn restarted(simulation: &Simulation, plan: &Arc<Plan>, names: &[&str]) -> bool {
     let cluster = simulation.cluster(Arc::clone(plan));
-    let nodes = cluster.nodes_seen().await.unwrap_or_else(|error| panic!("{error}"));
+    let nodes = cluster.nodes_seen().await.unwrap_or_else(|error| panic!("{error}")).of_plan;
     let hosts: BTreeSet<HostName> = names.iter().map(|name| name.parse().unwrap()).collect();
     let request = Request { plan, hosts: &hosts, nodes: &nodes, machine: false, drain: Some(Span::seconds(60)) };
     let graph = restart::graph(request).unwrap();

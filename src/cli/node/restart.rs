@@ -63,7 +63,7 @@ async fn work(arguments: &Arguments, loaded: &Loaded, transport: &Arc<SshTranspo
     let survey = survey::look(&plan, transport, |host: &Host| host.is_control_plane() || plan.has_etcd(host), now).await;
     let (cluster, _) = survey.living()?;
     let unanswered = |error| Failure::from_error(Kind::Cluster, &error).hint("nothing was changed");
-    let nodes = cluster.nodes_seen().await.map_err(unanswered)?;
+    let nodes = cluster.nodes_seen().await.map_err(unanswered)?.of_plan;
     if let Some(host) = hosts.iter().find(|host| !nodes.contains_key(*host)) {
         return Err(Failure::new(Kind::Refused, format!("host {host} has no Node in the cluster; nothing was changed")));
     }
