@@ -334,6 +334,8 @@ const WAITS: &[(&str, &str)] = &[
     ("src/cluster/joining.rs", "is the learner in sync?"),
     ("src/cluster/live/upkeep.rs", "does the Node run again?"),
     ("src/cluster/live.rs", "does the condition hold, is the API there?"),
+    ("src/cluster/live/membership.rs", "is the kubelet of a machine that does not answer silent too?"),
+    ("src/cluster/live/patience.rs", "does the condition hold, does the component keep ending?"),
     ("src/cluster/marks.rs", "has the kubelet prepared its Node?"),
     ("src/planning.rs", "is the lock free?"),
     ("src/simulation/shared.rs", "simulated time, on a paused clock"),

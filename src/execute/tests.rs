@@ -208,9 +208,9 @@ fn what_must_hold_is_asked_before_every_disruption_and_nowhere_else() {
     assert!(ran.report.succeeded());
     let log = ran.cluster.log.lock().unwrap();
     let asked = |gate: &str| log.iter().filter(|entry| *entry == gate).count();
-    // certificates, etcd, control-plane, kubelet
-    assert_eq!(asked("an etcd quorum without cp-2"), 4);
-    assert_eq!(asked("an API server besides the one on cp-2"), 4);
+    // certificates, etcd, control-plane, vip, kubelet
+    assert_eq!(asked("an etcd quorum without cp-2"), 5);
+    assert_eq!(asked("an API server besides the one on cp-2"), 5);
     assert!(!ran.events.iter().any(|event| matches!(event, Event::Waiting { .. })), "short waits are silent");
     drop(log);
 
