@@ -38,7 +38,7 @@ fn kubernetes_comes_from_packages_and_goes_to_another_release() {
     let mut machines = Machines::boot(&ALL);
     machines.make(NEXT);
     let desk = Desk::new();
-    let repository = Repository::new();
+    let mut repository = Repository::new();
     repository.add(&machines, VERSION, "1.1");
     repository.add(&machines, VERSION, "2.1");
     let mut old = with_local_proxy(plan(&machines, &[(ALL[0], &["control-plane"]), (ALL[1], &["worker"])]));
@@ -92,7 +92,7 @@ fn kubernetes_comes_from_packages_and_goes_to_another_release() {
     nothing_is_left_to_do(&desk, &file, 2);
 
     machines.step("a repository that is gone is said, and costs nothing where nothing changes");
-    drop(repository);
+    repository.stop();
     let mut gone = next(&machines, &old);
     gone["packages"]["revision"] = "9.9".into();
     // A step failed: the exit code says so, and the cluster goes on.

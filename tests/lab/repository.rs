@@ -106,14 +106,21 @@ impl Repository {
     }
 }
 
-impl Drop for Repository {
-    fn drop(&mut self) {
+impl Repository {
+    /// Nobody answers any more; its key stays.
+    pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // The server waits for somebody.
         drop(TcpStream::connect((MACHINE, self.port)));
         if let Some(server) = self.server.take() {
             _ = server.join();
         }
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

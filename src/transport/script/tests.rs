@@ -19,7 +19,7 @@ printf '%s\n' "$name $*" >>"$ROOT/calls"
 case $name in
   systemctl)
     case $1 in
-      show) printf 'ActiveState=%s\nUnitFileState=%s\nLoadState=loaded\nNeedDaemonReload=yes\n' "$(cat "$ROOT/active" 2>/dev/null || echo inactive)" "$(cat "$ROOT/enabled" 2>/dev/null || echo disabled)" ;;
+      show) printf 'ActiveState=%s\nUnitFileState=%s\nLoadState=loaded\nNeedDaemonReload=%s\nFragmentPath=%s\n' "$(cat "$ROOT/active" 2>/dev/null || echo inactive)" "$(cat "$ROOT/enabled" 2>/dev/null || echo disabled)" "$(cat "$ROOT/reload" 2>/dev/null || echo yes)" "$(cat "$ROOT/fragment" 2>/dev/null)" ;;
       enable) echo enabled >"$ROOT/enabled" ;;
       restart) [ ! -e "$ROOT/unit-broken" ] || exit 1; echo active >"$ROOT/active" ;;
       list-units) [ -e "$ROOT/masked" ] || echo 'dev-sda2.swap loaded active active Swap' ;;
@@ -581,4 +581,20 @@ fn a_pod_that_the_kubelet_does_not_end_is_ended() {
     host.write("ended", "");
     host.good(&[paused("new")]);
     assert!(!host.read("calls").contains("restart kubelet"), "one that ends by itself needs no help");
+}
+
+/// systemd does not look for files that stand over those it has read.
+#[test]
+fn a_unit_over_one_of_a_package_is_read_before_it_is_started() {
+    for (fragment, expected) in [("/lib/systemd/system/kubelet.service", true), ("/etc/systemd/system/kubelet.service", false)] {
+        let host = Host::new();
+        host.write("etc/systemd/system/kubelet.service", "");
+        host.write("reload", "no");
+        host.write("fragment", fragment);
+        host.good(&[unit("one", Reason::Missing)]);
+        let calls = host.read("calls");
+        let place = |call: &str| calls.lines().position(|line| line.starts_with(call));
+        assert_eq!(place("systemctl daemon-reload").is_some(), expected, "{fragment}: {calls}");
+        assert!(place("systemctl daemon-reload") < place("systemctl restart"), "{calls}");
+    }
 }

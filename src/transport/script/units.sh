@@ -11,18 +11,23 @@ start_unit() {
   enabled=
   loaded=
   reload=
-  systemctl show -p ActiveState,UnitFileState,LoadState,NeedDaemonReload -- "$unit" >"$lib/stage/unit" || fail "systemctl does not answer"
+  fragment=
+  systemctl show -p ActiveState,UnitFileState,LoadState,NeedDaemonReload,FragmentPath -- "$unit" >"$lib/stage/unit" || fail "systemctl does not answer"
   while IFS= read -r line; do
     case $line in
       ActiveState=*) active=${line#*=} ;;
       UnitFileState=*) enabled=${line#*=} ;;
       LoadState=*) loaded=${line#*=} ;;
       NeedDaemonReload=*) reload=${line#*=} ;;
+      FragmentPath=*) fragment=${line#*=} ;;
     esac
   done <"$lib/stage/unit"
   read_record "unit:$unit"
   [ -e "$record" ] || write_record "unit=$unit" kind=unit "before=${enabled:-absent} $active"
   if [ "$enabled" = masked ] || [ "$enabled" = masked-runtime ]; then systemctl unmask -- "$unit"; fi
+  # systemd sees that a file it has read has changed, but not that another one stands over a package's.
+  own=/etc/systemd/system/$unit
+  if [ -e "$ROOT$own" ] && [ "$fragment" != "$own" ]; then reload=yes; fi
   if [ "$reload" = yes ] || [ "$loaded" != loaded ]; then
     systemctl daemon-reload || fail 'systemctl daemon-reload failed'
   fi
