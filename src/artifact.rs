@@ -232,6 +232,16 @@ pub enum Artifact {
         /// Run this check after a (re)start until it succeeds.
         check: Option<UnitCheck>,
     },
+    /// A systemd unit that stands still until its own `Unit` starts it again, so that something can be
+    /// done that it would get in the way of.
+    Halted {
+        /// Its name with suffix.
+        unit: String,
+        /// What it noted for itself and shall not find again.
+        files: Vec<RemotePath>,
+        /// End all pods of the host meanwhile.
+        pods: bool,
+    },
     /// An image in the runtime, loaded from an archive of the operator's machine.
     Image {
         /// The names it shall have there.
@@ -353,6 +363,7 @@ impl Artifact {
             Self::Sysctl { key, .. } => format!("sysctl {key}"),
             Self::NoSwap => "swap".into(),
             Self::Unit { name, .. } => format!("unit {name}"),
+            Self::Halted { unit, .. } => format!("stop of {unit}"),
             Self::Image { names, archive, .. } => match names.first() {
                 Some(name) => format!("image {name}"),
                 None => format!("image archive {}", archive.display()),

@@ -76,6 +76,11 @@ pub enum Reason {
         #[serde(serialize_with = "as_optional_text")]
         from: Option<KubernetesVersion>,
     },
+    /// Settings change that a Node with pods cannot take; which ones.
+    Configuration {
+        /// Fields and flags, as the program calls them.
+        settings: Vec<String>,
+    },
     /// A run that was cut off left it cordoned.
     LeftCordoned,
     /// What should replace it did not come up.
@@ -124,6 +129,7 @@ impl fmt::Display for Reason {
             Self::Resumed => f.write_str("starts again after its etcd member"),
             Self::Upgrade { from: Some(from) } => write!(f, "upgrade from {from}"),
             Self::Upgrade { from: None } => f.write_str("upgrade"),
+            Self::Configuration { settings } => write!(f, "for {}", settings.join(", ")),
             Self::LeftCordoned => f.write_str("left cordoned by a run that was cut off"),
             Self::PutBack => f.write_str("put back: what replaced it does not come up"),
             Self::Unseen => f.write_str("not seen: the API does not answer now"),

@@ -74,9 +74,13 @@ pub trait Cluster: Send + Sync {
         std::future::ready(BTreeSet::new())
     }
 
-    /// What the API says of these Nodes, and which of their pods may not be evicted. A cluster that cannot
-    /// tell is one whose Nodes are not seen.
+    /// What the API says of the plan's Nodes. A cluster that cannot tell is one whose Nodes are not seen.
     fn nodes_seen(&self) -> impl Future<Output = Result<BTreeMap<HostName, NodeSeen>, ClusterError>> + Send {
+        std::future::ready(Ok(BTreeMap::new()))
+    }
+
+    /// Which pods of these Nodes may not be evicted, each with the reason.
+    fn objections(&self, _nodes: &BTreeSet<HostName>) -> impl Future<Output = Result<BTreeMap<HostName, Vec<String>>, ClusterError>> + Send {
         std::future::ready(Ok(BTreeMap::new()))
     }
 

@@ -102,7 +102,7 @@ fn difference(
         // `joining` makes this change itself, from etcd's own list.
         Artifact::Membership(_) => None,
         // `upgrade` makes these changes itself, from what the API says of Nodes.
-        Artifact::Maintenance(_) => None,
+        Artifact::Maintenance(_) | Artifact::Halted { .. } => None,
         // `teardown` makes these changes itself, from records.
         Artifact::Undone(_) | Artifact::Departed(_) => None,
     }

@@ -209,7 +209,7 @@ impl StepGraph {
         let disrupted: BTreeSet<&Target> = self
             .steps()
             .filter(|step| {
-                self.stage == Stage::Living && waves::is_disruptive(step.id.phase) && !step.changes.is_empty()
+                self.stage == Stage::Living && waves::disrupts(step)
             })
             .filter(|step| chosen(&step.id))
             .map(|step| &step.id.target)

@@ -18,6 +18,7 @@ pub mod execute;
 pub mod facts;
 pub mod failure;
 pub mod graph;
+pub mod impact;
 pub mod joining;
 pub mod key_store;
 pub mod kubernetes;

@@ -30,6 +30,7 @@ pub mod schema;
 pub mod software;
 pub mod structure;
 pub mod suggestion;
+pub mod unavailable;
 pub mod upgrade;
 pub mod validate;
 pub mod vip;
@@ -40,6 +41,7 @@ pub use hosts::{Effect, Host, HostKubelet, Role, Ssh, SshOverrides, Taint};
 pub use packages::{Packages, SigningKey};
 pub use patches::{Patch, PatchKind, PatchTarget};
 pub use software::{CgroupDriver, ImageArchive, Images, Mirror, Program, Runtime, Source};
+pub use unavailable::Unavailable;
 pub use upgrade::{DrainPolicy, Upgrade};
 pub use vip::Vip;
 
@@ -458,10 +460,10 @@ pub struct Limits {
     #[serde(default = "defaults::parallel_uploads")]
     #[schemars(range(min = 1))]
     pub parallel_uploads: usize,
-    /// How many workers of a living cluster may be changed at once.
+    /// How many workers of a living cluster may be changed at once: a number, or a share of all workers
+    /// like `10%`, rounded down and one host at least.
     #[serde(default = "defaults::max_unavailable")]
-    #[schemars(range(min = 1))]
-    pub max_unavailable: usize,
+    pub max_unavailable: Unavailable,
     /// How long one step may take on its host.
     #[serde(default = "defaults::step_timeout")]
     pub step_timeout: Span,
@@ -475,6 +477,11 @@ impl Plan {
     #[must_use]
     pub fn host(&self, name: &HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == *name)
+    }
+
+    /// Hosts with a Node that carry nothing of the cluster itself, in the order of the file.
+    pub fn workers(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.is_node() && !host.is_control_plane() && !self.has_etcd(host))
     }
 
     /// Hosts that run an API server, in the order of the file.

@@ -396,7 +396,14 @@ async fn upgrade_findings<C: Cluster>(
         return Ok(Vec::new());
     }
     let concerns = cluster.concerns().await.unwrap_or_default();
-    passed(findings(plan, progress, nodes, &drained(graph), &concerns), "the cluster is not ready for another version")
+    let (drained, mut nodes) = (drained(graph), nodes.clone());
+    for (host, objections) in cluster.objections(&drained).await.unwrap_or_default() {
+        if let Some(seen) = nodes.get_mut(&host) {
+            seen.objections = objections;
+        }
+    }
+    let what = if progress == Progress::Settings { "Nodes cannot be emptied" } else { "the cluster is not ready for another version" };
+    passed(findings(plan, progress, &nodes, &drained, &concerns), what)
 }
 
 /// All reasons to refuse as one failure.

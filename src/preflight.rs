@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::desired::packages::Manager;
+use crate::desired::packages::Installer;
 use crate::desired::programs::cni_directory;
 use crate::facts::{Facts, System};
 use crate::names::{HostName, KubernetesVersion};
@@ -105,7 +105,7 @@ const HOST_CHECKS: &[(&str, HostCheck)] = &[
         )
     }),
     ("packages", |plan, _, facts, _| {
-        let none = plan.binaries.values().any(|source| *source == Source::Packages) && Manager::of(&facts.system).is_none();
+        let none = plan.binaries.values().any(|source| *source == Source::Packages) && Installer::of(&facts.system).is_none();
         when(none, Severity::Error, "it has neither apt-get nor dnf, and the plan wants packages", "bring the programs with `upload` or `download`")
     }),
     ("address", |_, host, facts, _| {

@@ -12,6 +12,8 @@ mod crashes;
 mod endpoint;
 #[path = "simulation/joins.rs"]
 mod joins;
+#[path = "simulation/maintenance.rs"]
+mod maintenance;
 #[path = "simulation/packages.rs"]
 mod packages;
 #[path = "simulation/plans.rs"]

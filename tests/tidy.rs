@@ -148,6 +148,8 @@ const PURE: &[&str] = &[
     "joining.rs",
     "standing.rs",
     "standing/",
+    "impact.rs",
+    "impact/",
     "eviction.rs",
     "upgrade.rs",
     "upgrade/",
@@ -315,5 +317,53 @@ fn no_file_names_the_machine_it_was_written_on() {
             }
         }
     }
+    report(findings);
+}
+
+/// Where shipped code waits on a clock, and for what: each asks again whether something it can see has
+/// come, and ends. Nothing waits for a time that somebody thought would be enough.
+const WAITS: &[(&str, &str)] = &[
+    ("src/cli/certs/renew.rs", "is the new certificate served?"),
+    ("src/cli/certs/rotate_ca/settle.rs", "has the cluster followed?"),
+    ("src/cluster/drain.rs", "are the pods gone?"),
+    ("src/cluster/joining.rs", "is the learner in sync?"),
+    ("src/cluster/live.rs", "does the condition hold, is the API there?"),
+    ("src/cluster/marks.rs", "has the kubelet prepared its Node?"),
+    ("src/planning.rs", "is the lock free?"),
+    ("src/simulation/shared.rs", "simulated time, on a paused clock"),
+];
+
+#[test]
+fn nothing_waits_for_a_fixed_time() {
+    let waits = |line: &str| {
+        let code = line.split(" #").next().unwrap_or_default();
+        ["sleep(", "sleep_until(", "interval(", "park_timeout("].iter().any(|call| code.contains(call))
+    };
+    let shell = |file: &File| file.path.starts_with("src/") && file.path.ends_with(".sh");
+    let mut findings = Vec::new();
+    let mut waiting = Vec::new();
+    for file in files().iter().filter(|file| file.path.starts_with("src/") && !file.is_test()) {
+        if file.path.ends_with(".rs") && file.code().any(|(_, line)| waits(line)) {
+            waiting.push(file.path.clone());
+        }
+        if shell(file) {
+            // In shell each sleep stands in a loop that counts its tries or reads its input.
+            let mut depth = 0_i32;
+            for (index, line) in file.text.lines().enumerate() {
+                let words: Vec<&str> = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+                depth += i32::try_from(words.iter().filter(|word| **word == "do").count()).unwrap_or_default();
+                if !line.trim_start().starts_with('#') && words.contains(&"sleep") && depth == 0 {
+                    findings.push(format!("{}:{}: waits for a fixed time; wait for what can be seen, in a loop that ends", file.path, index + 1));
+                }
+                depth -= i32::try_from(words.iter().filter(|word| **word == "done").count()).unwrap_or_default();
+            }
+        }
+    }
+    let named = |path: &str| WAITS.iter().any(|(named, _)| *named == path);
+    findings.extend(waiting.iter().filter(|path| !named(path)).map(|path| {
+        format!("{path}: waits on a clock; wait for what can be seen, and name the file in WAITS with what it asks")
+    }));
+    let gone = WAITS.iter().filter(|(path, _)| path.ends_with(".rs") && !waiting.iter().any(|waits| waits == path));
+    findings.extend(gone.map(|(path, _)| format!("{path}: is named in WAITS and waits for nothing")));
     report(findings);
 }

@@ -139,7 +139,7 @@ async fn empty(client: &kube::Client, plan: &Plan, hosts: &[HostName], consent: 
             eprintln!("{host}: drained");
             Ok(())
         })
-        .buffer_unordered(plan.limits.max_unavailable.max(1))
+        .buffer_unordered(plan.limits.max_unavailable.of(plan.workers().count()))
         .collect()
         .await;
     let mut failures = drained.into_iter().filter_map(Result::err).map(unanswered);

@@ -42,6 +42,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut plan = with_workers(&loaded.plan, arguments.hosts);
     // A rehearsal reads nothing of this machine, so its CAs are made up and kept by its hosts.
     plan.pki.authority = crate::plan::AuthorityKeys::Hosts;
+    // Drawing ten thousand RSA keys takes minutes of this machine and tells nothing about the plan.
+    plan.pki.algorithm = crate::plan::KeyAlgorithm::EcdsaP256;
     let plan = Arc::new(plan);
     if matches!(plan.network.cni, Cni::Bridge { .. }) && plan.hosts.len() > MOST_BRIDGED {
         return Err(Failure::new(Kind::Plan, format!("{} hosts are too many for the built-in bridge network", plan.hosts.len()))

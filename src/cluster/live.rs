@@ -345,6 +345,13 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         maintenance::look(&self.client().await?, &self.plan).await
     }
 
+    async fn objections(&self, nodes: &BTreeSet<HostName>) -> Result<BTreeMap<HostName, Vec<String>>, ClusterError> {
+        if nodes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        maintenance::look_at_pods(&self.client().await?, &self.plan.upgrade, nodes).await
+    }
+
     async fn concerns(&self) -> Result<Concerns, ClusterError> {
         self.look_ahead().await
     }

@@ -1,8 +1,8 @@
-//! A Node around an upgrade of its kubelet: what is seen of it before, and how it is emptied and
+//! A Node around an upgrade of its kubelet, or another change that it cannot take with its pods: what is seen of it before, and how it is emptied and
 //! given back. The mark that slipway cordoned it is written and taken away in one request with the
 //! cordon itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
@@ -23,7 +23,7 @@ pub fn consent(upgrade: &Upgrade) -> Consent {
     Consent { local_data: upgrade.delete_empty_dir_data, unmanaged: upgrade.evict_unmanaged }
 }
 
-/// What the API says of the plan's Nodes. Pods are only asked for where the Node may be drained.
+/// What the API says of the plan's Nodes.
 ///
 /// # Errors
 /// The API does not answer.
@@ -33,12 +33,19 @@ pub async fn look(client: &kube::Client, plan: &Plan) -> Result<BTreeMap<HostNam
     let mut all = BTreeMap::new();
     for node in nodes.items {
         let Some(host) = plan.nodes().find(|host| Some(host.name.as_str()) == node.metadata.name.as_deref()) else { continue };
-        let mut seen = seen(&node);
-        let wanted = plan.kubernetes.version;
-        if seen.version != Some(wanted) && plan.upgrade.drain.applies(seen.version, wanted) {
-            seen.objections = objections(&drain::look(client, &host.name, consent(&plan.upgrade)).await?);
-        }
-        all.insert(host.name.clone(), seen);
+        all.insert(host.name.clone(), seen(&node));
+    }
+    Ok(all)
+}
+
+/// Which pods of these Nodes may not be evicted, each with the reason.
+///
+/// # Errors
+/// The API does not answer.
+pub async fn look_at_pods(client: &kube::Client, upgrade: &Upgrade, nodes: &BTreeSet<HostName>) -> Result<BTreeMap<HostName, Vec<String>>, ClusterError> {
+    let mut all = BTreeMap::new();
+    for node in nodes {
+        all.insert(node.clone(), objections(&drain::look(client, node, consent(upgrade)).await?));
     }
     Ok(all)
 }

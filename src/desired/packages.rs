@@ -23,14 +23,14 @@ const REPOSITORY: &str = "slipway-kubernetes";
 
 /// Who installs packages on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
+pub enum Installer {
     /// apt and dpkg.
     Apt,
     /// dnf and rpm.
     Dnf,
 }
 
-impl Manager {
+impl Installer {
     /// The one of that host; none if it has neither. A host that was not asked has its system's usual one.
     #[must_use]
     pub fn of(system: &System) -> Option<Self> {
@@ -59,11 +59,15 @@ const PARCELS: [Parcel; 7] = [
     Parcel { program: Program::CniPlugins, name: "kubernetes-cni", path: None, of_kubernetes: true },
     Parcel { program: Program::Crictl, name: "cri-tools", path: None, of_kubernetes: true },
     Parcel { program: Program::Runc, name: "runc", path: None, of_kubernetes: false },
-    Parcel { program: Program::Containerd, name: "containerd", path: None, of_kubernetes: false },
+    Parcel { program: Program::Containerd, name: "containerd", path: Some(CONTAINERD_PROGRAM), of_kubernetes: false },
     Parcel { program: Program::Kubectl, name: "kubectl", path: None, of_kubernetes: true },
     Parcel { program: Program::Kubelet, name: KUBELET, path: Some("/usr/bin/kubelet"), of_kubernetes: true },
     Parcel { program: Program::Kubeadm, name: "kubeadm", path: None, of_kubernetes: true },
 ];
+/// Where the package of containerd puts it.
+pub const CONTAINERD_PROGRAM: &str = "/usr/bin/containerd";
+/// Packages whose change is one of the runtime.
+pub const OF_RUNTIME: [&str; 2] = ["containerd", "runc"];
 /// The kubelet's package.
 pub const KUBELET: &str = "kubelet";
 
@@ -92,17 +96,17 @@ pub fn follows_kubernetes(program: Program) -> bool {
 /// What is wanted of packages on a host.
 #[must_use]
 pub fn artifacts(plan: &Plan, system: &System, local: &LocalFiles) -> Vec<Artifact> {
-    let Some(manager) = Manager::of(system) else { return Vec::new() };
+    let Some(installer) = Installer::of(system) else { return Vec::new() };
     let mut artifacts = Vec::new();
     if needs_repository(plan) {
-        artifacts.extend(repository(plan, manager, local));
+        artifacts.extend(repository(plan, installer, local));
     }
     artifacts.extend(wanted(plan).map(|parcel| Artifact::Package {
         name: parcel.name.to_owned(),
         version: version(plan, parcel.program),
         program: parcel.path.map(RemotePath::fixed),
         // On dnf's hosts the repository's file holds them.
-        held: manager == Manager::Apt,
+        held: installer == Installer::Apt,
     }));
     artifacts
 }
@@ -120,16 +124,16 @@ fn version(plan: &Plan, program: Program) -> Option<String> {
     })
 }
 
-fn repository(plan: &Plan, manager: Manager, local: &LocalFiles) -> [Artifact; 2] {
+fn repository(plan: &Plan, installer: Installer, local: &LocalFiles) -> [Artifact; 2] {
     let minor = format!("{}.{}", plan.kubernetes.version.major, plan.kubernetes.version.minor);
-    let format = if manager == Manager::Apt { "deb" } else { "rpm" };
+    let format = if installer == Installer::Apt { "deb" } else { "rpm" };
     let address = plan.packages.repository.replace("{minor}", &minor).replace("{format}", format);
     let file = |path: &str, text: String| Artifact::File { path: RemotePath::fixed(path), mode: Mode(0o644), content: Content::plain(text) };
     let key = local.signing_key.clone().unwrap_or_default();
     let [apt_key, apt_source, rpm_key, rpm_repository] = FILES;
-    match manager {
-        Manager::Apt => [file(apt_key, key), file(apt_source, AptSource { key: apt_key.into(), address }.render())],
-        Manager::Dnf => {
+    match installer {
+        Installer::Apt => [file(apt_key, key), file(apt_source, AptSource { key: apt_key.into(), address }.render())],
+        Installer::Dnf => {
             let held = PARCELS.iter().filter(|parcel| parcel.of_kubernetes).map(|parcel| parcel.name.to_owned()).collect();
             let file_of_repository = RpmRepository { name: REPOSITORY.into(), minor, address, key: rpm_key.into(), held };
             [file(rpm_key, key), file(rpm_repository, file_of_repository.render())]
@@ -209,8 +213,8 @@ mod tests {
     #[test]
     fn a_host_without_either_gets_nothing_and_one_that_was_not_asked_the_usual() {
         assert_eq!(shown(&plan(""), &host("zypper")), "");
-        let unasked = |os: &str| Manager::of(&System { os_id: os.into(), ..System::default() });
-        assert_eq!((unasked("ubuntu"), unasked("rocky")), (Some(Manager::Apt), Some(Manager::Dnf)));
+        let unasked = |os: &str| Installer::of(&System { os_id: os.into(), ..System::default() });
+        assert_eq!((unasked("ubuntu"), unasked("rocky")), (Some(Installer::Apt), Some(Installer::Dnf)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::programs;
+use super::{packages, programs};
 use crate::artifact::{Artifact, Content, UnitCheck, stamp_of};
 use crate::facts::System;
 use crate::names::{Mode, RemotePath};
@@ -67,12 +67,13 @@ fn is_brought(plan: &Plan, program: Program) -> bool {
     plan.binaries.get(&program).is_some_and(Source::is_file)
 }
 
-/// Programs of the runtime that slipway brings.
+/// Programs of the runtime that slipway brings, or has the package manager bring.
 fn brought(plan: &Plan) -> impl Iterator<Item = RemotePath> {
-    [(Program::Containerd, "/usr/local/bin/containerd"), (Program::Runc, "/usr/local/bin/runc")]
-        .into_iter()
-        .filter(|(program, _)| is_brought(plan, *program))
-        .map(|(_, path)| RemotePath::fixed(path))
+    let is_packaged = plan.binaries.get(&Program::Containerd) == Some(&Source::Packages);
+    let packaged = is_packaged.then(|| RemotePath::fixed(packages::CONTAINERD_PROGRAM));
+    let files = [(Program::Containerd, "/usr/local/bin/containerd"), (Program::Runc, "/usr/local/bin/runc")];
+    let files = files.into_iter().filter(|(program, _)| is_brought(plan, *program)).map(|(_, path)| RemotePath::fixed(path));
+    packaged.into_iter().chain(files)
 }
 
 fn configuration_text(plan: &Plan, system: &System, pause_image: &str) -> String {

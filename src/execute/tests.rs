@@ -12,7 +12,7 @@ use crate::desired;
 use crate::graph::Gate;
 use crate::graph::tests::{file, full, id, object, plan, step};
 use crate::phase::{Phase, Stage, Target};
-use crate::plan::Plan;
+use crate::plan::{Plan, Unavailable};
 
 /// A run that ended: its report, its events, and what the fakes saw.
 struct Ran {
@@ -357,7 +357,7 @@ proptest! {
     ) {
         let mut plan = plan(3, 0, 4);
         plan.limits.parallel_hosts = parallel_hosts;
-        plan.limits.max_unavailable = max_unavailable;
+        plan.limits.max_unavailable = Unavailable::Hosts(max_unavailable);
         let graph = build(&plan, if living { Stage::Living } else { Stage::Fresh }, full(&plan));
         let names: Vec<String> = graph.steps().filter(|step| !step.changes.is_empty()).map(|step| step.id.to_string()).collect();
         let acts: Vec<(&str, Act)> = acts.iter().map(|(index, act)| (names[index % names.len()].as_str(), *act)).collect();

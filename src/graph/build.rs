@@ -88,8 +88,10 @@ fn control_planes(plan: &Plan, waves: &Waves) -> Vec<HostName> {
 fn images_before(waves: &Waves, steps: &[Step], exists: impl Fn(&StepId) -> bool) -> Vec<(StepId, StepId)> {
     let images = steps.iter().filter(|step| step.id.phase == Phase::Images && !step.changes.is_empty()).map(|step| &step.id);
     let Some(first) = waves.carriers.first() else { return Vec::new() };
-    let starts = waves::ends(first, &exists).0;
-    images.flat_map(|id| starts.iter().map(|start| (id.clone(), start.clone()))).collect()
+    let starts = waves.ends(first, &exists).0;
+    // Where containerd restarts in its host's turn, images can only come after that.
+    let waits = |id: &&StepId| !matches!(&id.target, Target::Host(host) if waves.runtimes.contains(host));
+    images.filter(waits).flat_map(|id| starts.iter().map(|start| (id.clone(), start.clone()))).collect()
 }
 
 fn targets(plan: &Plan, rule: &Rule) -> Vec<Target> {

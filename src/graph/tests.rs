@@ -7,8 +7,8 @@ use crate::artifact::Content;
 use crate::artifact::membership::Membership;
 use crate::change::Reason;
 use crate::names::{Mode, RemotePath};
-use crate::phase::{RULES, OCCASIONAL_RULES};
-use crate::plan::Plan;
+use crate::phase::{OCCASIONAL_RULES, RULES};
+use crate::plan::{Plan, Unavailable};
 
 /// A plan of hosts `cp-N` (control planes), `etcd-N` and `w-N`.
 pub(crate) fn plan(control_planes: usize, etcd: usize, workers: usize) -> Plan {
@@ -142,7 +142,7 @@ fn a_fresh_cluster_starts_all_members_together_after_every_authority() {
 #[test]
 fn a_living_cluster_changes_carriers_one_by_one_then_workers_in_a_window() {
     let mut plan = plan(3, 0, 4);
-    plan.limits.max_unavailable = 2;
+    plan.limits.max_unavailable = Unavailable::Hosts(2);
     let steps = full(&plan).into_iter().filter(|step| step.id.target.to_string() != "cp-2").collect();
     let graph = build(&plan, Stage::Living, steps);
     assert!(comes_before(&graph, "healthy@cp-1", "certificates@cp-3"));

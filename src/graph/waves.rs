@@ -10,6 +10,7 @@ use super::{Gate, Step};
 use crate::artifact::Artifact;
 use crate::artifact::membership::Membership;
 use crate::change::{Change, Reason};
+use crate::impact::care::restart_inputs;
 use crate::names::HostName;
 use crate::paths;
 use crate::phase::{After, On, Phase, RULES, Stage, StepId, Target, rule};
@@ -21,6 +22,18 @@ use crate::standing::Join;
 #[must_use]
 pub fn is_disruptive(phase: Phase) -> bool {
     (Phase::Certificates..=Phase::Kubelet).contains(&phase) || phase == Phase::KubeletUpgrade
+}
+
+/// Whether the changes of this step may interrupt what runs on the host.
+#[must_use]
+pub fn disrupts(step: &Step) -> bool {
+    is_disruptive(step.id.phase) && !step.changes.is_empty() || restarts_runtime(step)
+}
+
+/// Whether it restarts a runtime that runs. Pods go on, but none starts or is asked after meanwhile; and a
+/// configuration that containerd does not take must not meet all hosts at once.
+fn restarts_runtime(step: &Step) -> bool {
+    step.id.phase == Phase::Runtime && restart_inputs(&step.changes).is_some()
 }
 
 /// The hosts that are changed after one another. Empty in a fresh cluster.
@@ -38,6 +51,9 @@ pub struct Waves {
     pub kubelets: KubeletOrder,
     /// Hosts whose kubelet does not run, after the carriers and all at once: they serve nobody.
     pub joining: Vec<HostName>,
+    /// Those among them whose containerd restarts: it does so in the turn of its host.
+    #[serde(skip)]
+    pub(super) runtimes: BTreeSet<HostName>,
 }
 
 impl Waves {
@@ -52,10 +68,12 @@ impl Waves {
         let is_unwell = |host: &HostName| is_closed(Gate::EtcdHealthy, host) || is_closed(Gate::ApiServerReady, host);
         let mut changed: BTreeMap<&HostName, Vec<&Step>> = BTreeMap::new();
         for (host, step) in preparing(steps) {
-            if is_of_host(step.id.phase) || is_unwell(host) {
+            if is_of_host(step) || is_unwell(host) {
                 changed.entry(host).or_default().push(step);
             }
         }
+        let restarts = preparing(steps).filter(|(_, step)| restarts_runtime(step));
+        let runtimes = restarts.map(|(host, _)| host.clone()).collect();
         let carries = |host: &&Host| On::Keepers.includes(plan, host);
         let names = |hosts: Vec<&Host>| -> Vec<HostName> { hosts.into_iter().map(|host| host.name.clone()).collect() };
         let (mut carriers, others): (Vec<&Host>, Vec<&Host>) =
@@ -77,9 +95,10 @@ impl Waves {
         Self {
             carriers: names(carriers),
             workers: names(workers),
-            at_once: limits.max_unavailable.max(1),
+            at_once: limits.max_unavailable.of(plan.workers().count()),
             kubelets: KubeletOrder::of(plan, steps),
             joining: names(joining),
+            runtimes,
         }
     }
 
@@ -87,8 +106,8 @@ impl Waves {
     pub(super) fn edges(&self, exists: impl Fn(&StepId) -> bool) -> Vec<(StepId, StepId)> {
         let mut edges = Vec::new();
         let mut chain = |earlier: &HostName, later: &HostName| {
-            for last in ends(earlier, &exists).1 {
-                for first in ends(later, &exists).0 {
+            for last in self.ends(earlier, &exists).1 {
+                for first in self.ends(later, &exists).0 {
                     edges.push((last.clone(), first));
                 }
             }
@@ -109,6 +128,17 @@ impl Waves {
         edges.extend(self.kubelets.edges(self.at_once));
         edges
     }
+
+    /// The first and the last steps of a host's unsettled phases.
+    pub(super) fn ends(&self, host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec<StepId>) {
+        let id = |phase| StepId { phase, target: Target::Host(host.clone()) };
+        let unsettled = |phase| Round::of(phase) == Some(Round::Host) || phase == Phase::Runtime && self.runtimes.contains(host);
+        let group: Vec<Phase> = RULES.iter().map(|rule| rule.phase).filter(|&phase| unsettled(phase) && exists(&id(phase))).collect();
+        let waits_for = |later: Phase, earlier: Phase| rule(later).after.contains(&After::Here(earlier));
+        let first = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(phase, other)));
+        let last = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(other, phase)));
+        (first.map(|&phase| id(phase)).collect(), last.map(|&phase| id(phase)).collect())
+    }
 }
 
 /// What to ask about the carriers before they are put in order: files tell of a member that is not there,
@@ -118,7 +148,7 @@ pub fn doubts(plan: &Plan, stage: Stage, steps: &[Step]) -> Vec<Gate> {
     let changed: BTreeSet<&HostName> = preparing(steps).map(|(host, _)| host).collect();
     let carriers: Vec<&Host> =
         plan.hosts.iter().filter(|host| changed.contains(&host.name) && On::Keepers.includes(plan, host)).collect();
-    let is_disrupted = preparing(steps).any(|(_, step)| is_of_host(step.id.phase));
+    let is_disrupted = preparing(steps).any(|(_, step)| is_of_host(step));
     if stage == Stage::Fresh || carriers.len() < 2 || !is_disrupted {
         return Vec::new();
     }
@@ -135,20 +165,9 @@ fn preparing(steps: &[Step]) -> impl Iterator<Item = (&HostName, &Step)> {
     })
 }
 
-/// Whether changes of this phase put a host into the order of the first round.
-fn is_of_host(phase: Phase) -> bool {
-    is_disruptive(phase) && Round::of(phase) == Some(Round::Host)
-}
-
-/// The first and the last steps of a host's unsettled phases.
-pub(super) fn ends(host: &HostName, exists: &impl Fn(&StepId) -> bool) -> (Vec<StepId>, Vec<StepId>) {
-    let id = |phase| StepId { phase, target: Target::Host(host.clone()) };
-    let group: Vec<Phase> =
-        RULES.iter().map(|rule| rule.phase).filter(|&phase| Round::of(phase) == Some(Round::Host) && exists(&id(phase))).collect();
-    let waits_for = |later: Phase, earlier: Phase| rule(later).after.contains(&After::Here(earlier));
-    let first = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(phase, other)));
-    let last = group.iter().filter(|&&phase| !group.iter().any(|&other| waits_for(other, phase)));
-    (first.map(|&phase| id(phase)).collect(), last.map(|&phase| id(phase)).collect())
+/// Whether changes of this step put a host into the order of the first round.
+fn is_of_host(step: &Step) -> bool {
+    disrupts(step) && (Round::of(step.id.phase) == Some(Round::Host) || step.id.phase == Phase::Runtime)
 }
 
 /// Whether the step lets a member join etcd.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use ipnet::IpNet;
 
-use super::{AuthorityKeys, CgroupDriver, Cni, CoreDns, Document, Etcd, KeyAlgorithm, KubeProxy, Limits, Network, Pki, Runtime};
+use super::{AuthorityKeys, CgroupDriver, Cni, CoreDns, Document, Etcd, KeyAlgorithm, KubeProxy, Limits, Network, Pki, Runtime, Unavailable};
 use crate::names::{ClusterName, RemotePath, Span};
 
 pub(super) fn yes() -> bool {
@@ -78,8 +78,8 @@ pub(super) fn parallel_hosts() -> usize {
 pub(super) fn parallel_uploads() -> usize {
     5
 }
-pub(super) fn max_unavailable() -> usize {
-    1
+pub(super) fn max_unavailable() -> Unavailable {
+    Unavailable::Hosts(1)
 }
 pub(super) fn step_timeout() -> Span {
     Span::seconds(600)

@@ -1,4 +1,5 @@
-//! How a living cluster goes to another version of Kubernetes.
+//! How a living cluster goes to another version of Kubernetes, and how its Nodes are emptied for that
+//! or for settings that they cannot take with pods.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,12 +31,13 @@ pub struct Upgrade {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DrainPolicy {
-    /// If the kubelet goes to another minor version, as Kubernetes' documentation asks for.
+    /// If the kubelet goes to another minor version, as Kubernetes' documentation asks for, and for settings
+    /// that a Node with pods cannot take.
     #[default]
     Minor,
     /// Whenever the kubelet goes to another version.
     Always,
-    /// Never: pods stay where they are while their kubelet is replaced.
+    /// Never, for settings that ask for it neither: pods stay where they are.
     Never,
 }
 

@@ -34,7 +34,7 @@ pub(super) fn on_hosts(
         let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
         let mut kept: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
         for (phase, artifacts) in phases {
-            if matches!(phase, Phase::Etcd | Phase::ControlPlane | Phase::Kubelet) {
+            if matches!(phase, Phase::Images | Phase::Etcd | Phase::ControlPlane | Phase::Kubelet) {
                 kept.insert(phase, artifacts.clone());
             }
             changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
@@ -47,7 +47,7 @@ pub(super) fn on_hosts(
         if let Some(join) = join {
             joining::around_etcd(&mut changes, join, &kept, state);
         } else if inputs.standing.stage == Stage::Living {
-            turns.defer(host, seen, kept.get(&Phase::Kubelet).map_or(&[][..], Vec::as_slice), &mut changes);
+            turns.defer(host, seen, &kept, &mut changes);
         }
         let is_to_do = |rule: &&Rule| changes.get(&rule.phase).is_some_and(|changes| !changes.is_empty());
         let occasional: Vec<&Rule> = OCCASIONAL_RULES.iter().filter(is_to_do).collect();
@@ -67,9 +67,12 @@ pub(super) fn on_hosts(
                 gates.extend(more.into_iter().filter(|gate| !gates.contains(gate)).collect::<Vec<_>>());
                 fallback = back;
             }
+            // A kubelet that is stopped may take its pods with it, in whatever phase that is.
+            let halts = changes.iter().any(|change| matches!(change.artifact, Artifact::Halted { .. }));
+            let disrupts = if halts { Phase::Kubelet } else { rule.phase };
             steps.push(Step {
                 id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
-                before: desired::preconditions(rule.phase, inputs.plan, host, inputs.standing),
+                before: desired::preconditions(disrupts, inputs.plan, host, inputs.standing),
                 changes,
                 gates,
                 fallback,

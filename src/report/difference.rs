@@ -246,7 +246,7 @@ fn restarts(step: &Step) -> Vec<Restart> {
     // Where kubeadm's kubelet configuration (`staticPodPath`) looks for static pods.
     let manifests = RemotePath::fixed("/etc/kubernetes/manifests");
     let name = |change: &Change| match (&change.artifact, &change.reason) {
-        (Artifact::Unit { name, .. }, Reason::Inputs { .. }) => Some(name.trim_end_matches(".service").to_owned()),
+        (Artifact::Unit { name, .. }, Reason::Inputs { .. } | Reason::Upgrade { .. } | Reason::Configuration { .. }) => Some(name.trim_end_matches(".service").to_owned()),
         (Artifact::File { path, .. }, Reason::Content { .. } | Reason::Resumed) if path.parent() == manifests => {
             Some(path.file_name().trim_end_matches(".yaml").to_owned())
         }

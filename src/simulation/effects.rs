@@ -132,6 +132,15 @@ impl Hand<'_> {
                 Ok(())
             }
             Artifact::Unit { name, inputs, stamp, .. } => self.unit(name, inputs, *stamp, reason),
+            Artifact::Halted { unit, files, pods } => {
+                self.effects.push(Effect::Remove(library("stamps", unit)));
+                self.effects.push(Effect::Stop(unit.clone()));
+                self.effects.extend(files.iter().cloned().map(Effect::Remove));
+                if *pods {
+                    self.effects.push(Effect::RemovePods);
+                }
+                Ok(())
+            }
             Artifact::Image { names, digest, .. } => {
                 let note = records::archive_note(names);
                 self.effects.push(Effect::Remove(note.clone()));

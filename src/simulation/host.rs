@@ -124,6 +124,8 @@ pub struct Host {
     pub lock: Option<String>,
     /// The version of the kubelet that runs, or ran last.
     pub kubelet_running: String,
+    /// The CPU manager policy by whose notes it goes on, until those are removed.
+    pub cpu_notes: Option<String>,
     /// What differs from a plain modern host.
     pub system: System,
 }
@@ -162,6 +164,7 @@ impl Host {
             pods: BTreeMap::new(),
             lock: None,
             kubelet_running: String::new(),
+            cpu_notes: None,
             system,
         }
     }
@@ -215,6 +218,14 @@ impl Host {
     #[must_use]
     pub fn kubelet_runs(&self) -> bool {
         self.units.get("kubelet.service").is_some_and(|unit| unit.active)
+    }
+
+    /// The CPU manager policy of the kubelet's configuration.
+    #[must_use]
+    pub fn cpu_policy(&self) -> String {
+        let lines = self.text("/var/lib/kubelet/config.yaml").into_iter().flat_map(str::lines);
+        let said = lines.filter_map(|line| line.strip_prefix("cpuManagerPolicy: ")).next_back();
+        said.map_or("none", |policy| policy.trim_matches('"')).to_owned()
     }
 
     /// The version of a static pod, by its manifest's image.

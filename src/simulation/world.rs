@@ -14,6 +14,7 @@ use crate::desired::packages;
 use crate::names::{Digest, HostName, RemotePath};
 use crate::phase::StepId;
 use crate::plan::Plan;
+use crate::standing::API_SERVER_MANIFEST;
 use crate::trust::specification::Authority;
 
 use super::effects::Effect;
@@ -52,6 +53,8 @@ pub struct World {
     pub(super) membership_changes: usize,
     /// Hosts with data of etcd.
     pub(super) keepers: BTreeSet<HostName>,
+    /// Hosts that were given an API server; those that run one are among them.
+    served: BTreeSet<HostName>,
     /// The certificate of each CA that was written last.
     authorities: BTreeMap<RemotePath, Digest>,
     began: Instant,
@@ -89,6 +92,7 @@ impl World {
             commands: HashMap::new(),
             membership_changes: 0,
             keepers: BTreeSet::new(),
+            served: BTreeSet::new(),
             authorities: BTreeMap::new(),
             began: Instant::now(),
             seed,
@@ -208,7 +212,7 @@ impl World {
 
     /// Nothing on a host is newer than any API server (Kubernetes' version skew policy).
     fn check_skew(&mut self, name: &HostName) {
-        let oldest = self.hosts.values().filter_map(|host| host.runs("kube-apiserver")).min();
+        let oldest = self.served.iter().filter_map(|name| self.hosts[name].runs("kube-apiserver")).min();
         let Some(oldest) = oldest else { return };
         let host = &self.hosts[name];
         let kubelet = host.kubelet_runs().then(|| host.kubelet_running.parse().ok()).flatten();
@@ -228,16 +232,29 @@ impl World {
     fn apply(&mut self, name: &HostName, effect: Effect) {
         if let Effect::Put(path, entry) = &effect {
             self.check_authority(name, path, entry.bytes());
+            if path.as_str() == API_SERVER_MANIFEST {
+                self.served.insert(name.clone());
+            }
         }
         let host = self.hosts.get_mut(name).expect("the host is of the plan");
         match effect {
             Effect::Put(path, entry) => _ = host.files.insert(path, entry),
-            Effect::Remove(path) => _ = host.files.remove(&path),
+            Effect::Remove(path) => {
+                if path.as_str() == "/var/lib/kubelet/cpu_manager_state" || path.as_str() == "/var/lib/kubelet/config.yaml" {
+                    host.cpu_notes = None;
+                }
+                host.files.remove(&path);
+            }
             Effect::Enable(unit) => host.units.entry(unit).or_default().enabled = true,
             Effect::Disable(unit) => host.units.entry(unit).or_default().enabled = false,
             Effect::Start(unit, inputs) => {
                 if unit == "kubelet.service" {
                     host.kubelet_running.clone_from(&host.system.kubelet_version);
+                    // As the real one: it does not start with the notes of another policy.
+                    let policy = host.cpu_policy();
+                    if host.cpu_notes.replace(policy.clone()).is_some_and(|noted| noted != policy) {
+                        self.violations.push(format!("the kubelet on {name} starts with the CPU notes of another policy than {policy}"));
+                    }
                 }
                 let read = inputs.into_iter().map(|path| (path.clone(), host.digest(&path))).collect();
                 let unit = host.units.entry(unit).or_default();

@@ -127,11 +127,14 @@ impl Writer<'_> {
         if any(|artifact| matches!(artifact, Artifact::Module { .. } | Artifact::Sysctl { .. } | Artifact::NoSwap)) {
             self.script.fixed(SYSTEM);
         }
-        if any(|artifact| matches!(artifact, Artifact::Unit { .. })) {
+        if any(|artifact| matches!(artifact, Artifact::Unit { .. } | Artifact::Halted { .. })) {
             self.script.fixed(UNITS);
         }
         if any(|artifact| matches!(artifact, Artifact::Image { .. } | Artifact::Pulled { .. })) {
             self.script.fixed(IMAGES);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Halted { pods: true, .. })) {
+            self.script.fixed(LEFTOVERS);
         }
         if any(|artifact| matches!(artifact, Artifact::Undone(_))) {
             self.script.fixed(LEFTOVERS).fixed(NETWORK).fixed(UNDO);
@@ -188,6 +191,12 @@ impl Writer<'_> {
                 self.script.fixed("swap_off");
             }
             Artifact::Unit { name, inputs, stamp, check } => self.unit(name, inputs, stamp, *check, &change.reason),
+            Artifact::Halted { unit, files, pods } => {
+                self.script.call("halt_unit", [unit.as_str()].into_iter().chain(files.iter().map(RemotePath::as_str)));
+                if *pods {
+                    self.script.call("end_pods", [self.socket.as_str()]);
+                }
+            }
             Artifact::Image { names, archive, digest } => self.image(names, archive, digest),
             Artifact::Pulled { name } => {
                 self.script.call("pull_image", [self.socket.as_str(), name]);

@@ -12,7 +12,8 @@ use crate::artifact::Artifact;
 use crate::artifact::maintenance::Maintenance;
 use crate::cluster::maintenance::REMEDY;
 use crate::facts::Facts;
-use crate::graph::StepGraph;
+use crate::change::Reason;
+use crate::graph::{Step, StepGraph};
 use crate::graph::rounds::is_of_upgrade;
 use crate::names::{HostName, KubernetesVersion};
 use crate::plan::Plan;
@@ -27,6 +28,8 @@ pub const CHECK_NAMES: &[&str] =
 pub enum Progress {
     /// Everything is of the plan's version.
     Done,
+    /// So it is, but Nodes are drained for another reason.
+    Settings,
     /// Nothing is yet; the oldest API server's version.
     Ahead(KubernetesVersion),
     /// Some parts are.
@@ -38,14 +41,21 @@ pub enum Progress {
 pub fn progress(plan: &Plan, facts: &BTreeMap<HostName, Facts>, graph: &StepGraph) -> Progress {
     let wanted = plan.kubernetes.version;
     let servers: Vec<KubernetesVersion> = facts.values().filter_map(api_server).collect();
-    let moves = graph.steps().any(|step| is_of_upgrade(step.id.phase) && graph.is_selected(&step.id) && !step.changes.is_empty());
-    if !moves && servers.iter().all(|version| *version == wanted) {
-        return Progress::Done;
+    let chosen = graph.steps().filter(|step| is_of_upgrade(step.id.phase) && graph.is_selected(&step.id) && !step.changes.is_empty());
+    let (settings, moves): (Vec<&Step>, Vec<&Step>) = chosen.partition(|step| is_of_settings(step));
+    if moves.is_empty() && servers.iter().all(|version| *version == wanted) {
+        return if settings.is_empty() { Progress::Done } else { Progress::Settings };
     }
     match servers.iter().min() {
         Some(oldest) if !servers.contains(&wanted) => Progress::Ahead(*oldest),
         _ => Progress::Begun,
     }
+}
+
+/// Whether a step takes care of a Node for its settings alone.
+fn is_of_settings(step: &Step) -> bool {
+    let any = |wanted: fn(&Reason) -> bool| step.changes.iter().any(|change| wanted(&change.reason));
+    any(|reason| matches!(reason, Reason::Configuration { .. })) && !any(|reason| matches!(reason, Reason::Upgrade { .. }))
 }
 
 /// Nodes that the chosen steps of a run drain.
@@ -73,16 +83,17 @@ pub fn findings(
     }
     let wanted = plan.kubernetes.version;
     let mut findings = Vec::new();
+    let of_version = progress != Progress::Settings;
     for (host, seen) in nodes {
         let mut found = |check, severity, message: String, hint: &str| {
             findings.push(Finding { host: Some(host.clone()), check, severity, message, hint: hint.to_owned() });
         };
-        if let Some(kubelet) = seen.version.filter(|kubelet| kubelet.minor < oldest_kubelet(wanted)) {
+        if let Some(kubelet) = seen.version.filter(|kubelet| of_version && kubelet.minor < oldest_kubelet(wanted)) {
             let message = format!("its kubelet {kubelet} is too old for API servers of {wanted}");
             let hint = format!("bring all kubelets to v{}.{} or later first", wanted.major, oldest_kubelet(wanted));
             found("upgrade-kubelet-skew", Severity::Error, message, &hint);
         }
-        if !seen.ready {
+        if of_version && !seen.ready {
             let severity = if matches!(progress, Progress::Ahead(_)) { Severity::Error } else { Severity::Warning };
             let hint = "mend it first (`slipway status` tells more), or take the host out of the plan";
             found("upgrade-node-ready", severity, "its Node is not ready".into(), hint);
@@ -94,7 +105,7 @@ pub fn findings(
     let mut found = |check, message: String, hint: &str| {
         findings.push(Finding { host: None, check, severity: Severity::Warning, message, hint: hint.to_owned() });
     };
-    for api in concerns.deprecated.iter().filter(|api| api.removed_in <= wanted.minor && !removed_before(api.removed_in, progress)) {
+    for api in concerns.deprecated.iter().filter(|api| of_version && api.removed_in <= wanted.minor && !removed_before(api.removed_in, progress)) {
         let message = format!("{} is gone since v1.{}, and was asked for since the API servers started", api.name, api.removed_in);
         found("upgrade-deprecated-apis", message, "find who asks (the audit log names them) and move them to the API's successor");
     }

@@ -16,6 +16,8 @@ mod adopt;
 mod authority;
 mod certificates;
 mod cut_off;
+mod expired;
+mod external;
 mod faults;
 mod faults_living;
 mod grow;

@@ -1,13 +1,16 @@
 //! A cluster goes to the next minor version: in which order, never with anything newer than an API
 //! server (the simulated world watches that), and whatever cuts the run off.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use slipway::graph::StepGraph;
+use slipway::phase::{Phase, Target};
 use slipway::plan::Plan;
-use slipway::simulation::Simulation;
+use slipway::simulation::{Fault, Simulation};
 
 use crate::crashes::{Operation, living, survives};
-use crate::plans::{applied, plan, planned, settled, simulated, succeeded, text};
+use crate::plans::{applied, host, plan, planned, settled, simulated, succeeded, text};
 
 const OLD: &str = "v1.33.4";
 const NEW: &str = "v1.34.2";
@@ -162,5 +165,78 @@ fn a_version_that_does_not_come_up_is_put_back_and_the_next_run_goes_on() {
             succeeded(&simulation, &plan).await;
             settled(&simulation, &plan, image).await;
         }
+    });
+}
+
+/// In which wave each worker's kubelet is replaced: one after the wave of all it waits for.
+fn waves(graph: &StepGraph) -> BTreeMap<String, usize> {
+    let steps: Vec<_> = graph.steps().collect();
+    let shape = graph.shape();
+    let mut deepest = vec![0_usize; steps.len()];
+    let mut waves = BTreeMap::new();
+    for (index, step) in steps.iter().enumerate() {
+        let before = shape.parents[index].iter().map(|&parent| deepest[parent]).max().unwrap_or_default();
+        let Target::Host(name) = &step.id.target else {
+            deepest[index] = before;
+            continue;
+        };
+        let counts = step.id.phase == Phase::KubeletUpgrade && name.as_str().starts_with("worker");
+        deepest[index] = before + usize::from(counts);
+        if counts {
+            waves.insert(name.to_string(), deepest[index]);
+        }
+    }
+    waves
+}
+
+/// The most Nodes that were emptied and not given back at one moment, and who was given back, in order.
+fn emptied_at_once(story: &[String]) -> (usize, Vec<String>) {
+    let (mut open, mut most, mut returned) = (BTreeSet::new(), 0, Vec::new());
+    for line in story {
+        if let Some(node) = line.strip_prefix("drain of Node/") {
+            open.insert(node.to_owned());
+        } else if let Some(node) = line.strip_prefix("return of Node/") {
+            assert!(open.remove(node), "{node} was not emptied");
+            returned.push(node.to_owned());
+        }
+        most = most.max(open.len());
+    }
+    (most, returned)
+}
+
+#[test]
+fn a_hundred_workers_go_in_as_many_waves_as_arithmetic_says_and_a_slow_one_holds_up_its_own_place_only() {
+    simulated(async {
+        let more = "limits: {maxUnavailable: 10%, parallelHosts: 200, stepTimeout: 10h}\n";
+        let start = ready_to_go(1, 100, more).await;
+        start.world().made.clear();
+        let target = of_version(NEW, 1, 100, more);
+
+        let even = start.fork();
+        let graph = planned(&even, &target).await.graph;
+        even.world().unlock_all();
+        let waves = waves(&graph);
+        // One alone to see whether it comes back, then ten tenths of the others: 1 + ceil(99 / 10).
+        assert_eq!((waves.len(), waves.values().max()), (100, Some(&11)));
+        let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
+        for wave in waves.values() {
+            *sizes.entry(*wave).or_default() += 1;
+        }
+        assert_eq!(sizes.into_values().collect::<Vec<_>>(), [1, 10, 10, 10, 10, 10, 10, 10, 10, 10, 9]);
+        succeeded(&even, &target).await;
+        settled(&even, &target, "upgrade").await;
+        assert_eq!(emptied_at_once(&story(&even)).0, 10);
+
+        // One of the second wave takes a hundred times as long as all others.
+        let slow = start.fork();
+        slow.world().faults.push(Fault::Slow(host("worker-5"), 100));
+        succeeded(&slow, &target).await;
+        settled(&slow, &target, "upgrade with a slow host").await;
+        let (most, returned) = emptied_at_once(&story(&slow));
+        assert_eq!((most, returned.len()), (10, 101));
+        let late = returned.iter().position(|node| node == "worker-5").expect("it comes back");
+        // Who has its place in the window: every tenth from it on.
+        let behind = (5..=100).step_by(10).count() - 1;
+        assert_eq!(returned.len() - 1 - late, behind, "{returned:?}");
     });
 }

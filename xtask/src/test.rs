@@ -20,6 +20,7 @@ const PACKAGES: &[&str] = &["apt-utils", "gnupg", "gnutls-bin", "openssh-client"
 /// runs them. What begins with these words is left out by whoever runs the tests.
 const LONG: &[&str] = &[
     "certificates::",
+    "expired::",
     "faults_living::",
     "grow::",
     "rotation::",
@@ -139,6 +140,10 @@ fn runner(notes: &mut Vec<String>) -> Runner {
 fn without_hosts(runner: Runner, filters: &[String], count: &mut Count) -> Result<bool> {
     let mut command = runner.command();
     command.args(["--workspace", "--lib", "--bins"]);
+    if torture() {
+        // As checked as a debug build, and several times as fast.
+        command.args([if runner == Runner::Nextest { "--cargo-profile" } else { "--profile" }, "torture"]);
+    }
     for target in targets(|name| !is_of_lab(name))? {
         command.args(["--test", &target]);
     }

@@ -15,7 +15,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
             }
             Maintenance::Returned { node, version, ready } => {
                 let limit = self.plan.limits.gate_timeout.0;
-                let mut gates = vec![Gate::KubeletVersion { host: node.clone(), version: *version }];
+                let mut gates = vec![Gate::KubeletHealthy(node.clone()), Gate::KubeletVersion { host: node.clone(), version: *version }];
                 if *ready {
                     gates.push(Gate::NodeReady(node.clone()));
                 }

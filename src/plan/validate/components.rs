@@ -180,11 +180,14 @@ fn limits(plan: &Plan, problems: &mut Problems) {
     for (name, number) in [
         ("parallelHosts", limits.parallel_hosts),
         ("parallelUploads", limits.parallel_uploads),
-        ("maxUnavailable", limits.max_unavailable),
     ] {
         if number == 0 {
             problems.error("limit-zero", path.key(name), "nothing would ever be done: this must be at least 1");
         }
+    }
+    if !limits.max_unavailable.is_possible() {
+        let problem = problems.error("limit-zero", path.key("maxUnavailable"), "this must be at least 1, or a share from 1% to 100%");
+        problem.hint("one host is changed at a time if this is left out");
     }
     for (name, span) in [("stepTimeout", limits.step_timeout), ("gateTimeout", limits.gate_timeout)] {
         if span < Span::seconds(1) {

@@ -46,6 +46,7 @@ fn review(artifact: &Artifact) -> Value {
         Artifact::Unit { inputs, check, .. } => {
             inputs.iter().map(ToString::to_string).chain([format!("{check:?}")]).collect()
         }
+        Artifact::Halted { files, pods, .. } => files.iter().map(ToString::to_string).chain([format!("pods {pods}")]).collect(),
         Artifact::Image { names, digest, .. } => names.iter().cloned().chain([digest.to_string()]).collect(),
         Artifact::Object(object) => return object_review(object),
         Artifact::NodeMarks(marks) => vec![format!("{marks:?}")],

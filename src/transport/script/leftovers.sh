@@ -156,3 +156,12 @@ remove_data() {
   rmdir "$ROOT/var/lib/cni/networks" 2>/dev/null || :
   rm -rf "$ROOT/run/slipway/cni" "$ROOT/run/flannel"
 }
+
+# end_pods SOCKET: of a host whose kubelet stands still and will make them anew. Where crictl is there it
+# takes their networks down properly first.
+end_pods() {
+  if command -v crictl >/dev/null; then
+    timeout 60 crictl --runtime-endpoint "unix://$1" pods -q 2>/dev/null | xargs -r timeout 120 crictl --runtime-endpoint "unix://$1" stopp >/dev/null 2>&1 || :
+  fi
+  remove_pods "$1"
+}

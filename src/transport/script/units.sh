@@ -66,3 +66,14 @@ stamp_unit() {
   durable "$lib/stage/stamp"
   mv -f "$lib/stage/stamp" "$lib/stamps/$unit"
 }
+
+# halt_unit UNIT FILE...: it stands still, and what it noted for itself is gone. Its stamp goes first: it
+# is started again, whatever cuts the run off.
+halt_unit() {
+  rm -f "$lib/stamps/$1"
+  systemctl stop -- "$1" || fail "cannot stop $1"
+  shift
+  for file in "$@"; do
+    rm -f "$ROOT$file" || fail "cannot remove $file"
+  done
+}
