@@ -144,6 +144,8 @@ const PURE: &[&str] = &[
     "plan.rs",
     "plan/",
     "preflight.rs",
+    "preflight/",
+    "signing_key.rs",
     "request.rs",
     "joining.rs",
     "standing.rs",
