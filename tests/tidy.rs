@@ -145,6 +145,8 @@ const PURE: &[&str] = &[
     "plan/",
     "preflight.rs",
     "restart.rs",
+    "preflight/",
+    "signing_key.rs",
     "request.rs",
     "joining.rs",
     "standing.rs",
