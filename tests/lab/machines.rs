@@ -153,7 +153,8 @@ impl Machines {
     /// Runs a script as root on a host.
     pub fn try_shell(&self, name: &str, script: &str) -> Output {
         let mut ssh = Command::new("ssh");
-        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=10", "-i"]);
+        // These are commands of the story, not what it tells about: on a machine that is busy a login takes its time.
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60", "-i"]);
         ssh.arg(self.identity_file()).arg("-o").arg(format!("UserKnownHostsFile={}", self.known_hosts().display()));
         ssh.args(["-o", "ServerAliveInterval=10", "--"]).arg(format!("root@{}", self.address(name))).arg(script);
         ssh.stdin(Stdio::null()).output().expect("ssh runs")
