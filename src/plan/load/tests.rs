@@ -31,7 +31,7 @@ fn every_example_is_a_good_plan_without_a_warning() {
     names.sort();
     assert_eq!(
         names,
-        ["dual-stack", "etcd-hosts", "external-etcd", "highly-available", "lab", "offline", "single-node"]
+        ["dual-stack", "etcd-hosts", "external-etcd", "highly-available", "lab", "offline", "packages", "single-node", "virtual-address"]
     );
 }
 
