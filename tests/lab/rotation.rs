@@ -35,6 +35,12 @@ fn generation(machines: &Machines, hosts: &[&str]) -> BTreeSet<String> {
     hosts.iter().flat_map(|host| machines.shell(host, script).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
+/// The worker's client gets the cluster's admin kubeconfig as it is now.
+fn fetch_kubeconfig(machines: &Machines, control_plane: &str, worker: &str) {
+    let text = machines.shell(control_plane, "sed 's#server: .*#server: https://127.0.0.1:6443#' /etc/kubernetes/admin.conf");
+    machines.shell(worker, &format!("umask 077; cat > /root/client.new <<'END'\n{text}\nEND\nmv /root/client.new /root/client.conf"));
+}
+
 #[test]
 #[ignore = "in the lab, with `cargo xtask test`"]
 fn all_authorities_are_replaced_while_the_cluster_serves() {
@@ -83,8 +89,8 @@ fn all_authorities_are_replaced_while_the_cluster_serves() {
     nothing_is_left_to_do(&desk, &file, all.len());
 
     machines.step("a client with the kubeconfig of state 1 asks all the time");
-    let client = machines.shell(first, "sed 's#server: .*#server: https://127.0.0.1:6443#' /etc/kubernetes/admin.conf");
-    machines.shell(worker, &format!("umask 077; cat > /root/client.conf <<'END'\n{client}\nEND\n{CLIENT}"));
+    fetch_kubeconfig(&machines, first, worker);
+    machines.shell(worker, CLIENT);
 
     machines.step("to state 2; a pod with a token of the old key is named, and nothing goes on without it");
     desk.run_for(4, &to("sign-new")).says("Pod default/holder").says("restart them");
@@ -106,6 +112,8 @@ fn all_authorities_are_replaced_while_the_cluster_serves() {
         }
         desk.run_for(4, &to("sign-new")).says("Pod default/holder");
         restart(&cluster);
+        // Its certificate is the new CA's; that of state 1 is refused in state 3.
+        fetch_kubeconfig(&machines, first, worker);
     }
 
     machines.step("to the end, killed in the last state");

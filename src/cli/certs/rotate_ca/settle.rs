@@ -69,6 +69,9 @@ impl Settling<'_> {
                 self.name_readers().await?;
             }
         }
+        if step == Step::SignNew && self.position(ClusterPair::Authority(Authority::Kubernetes)).is_some() {
+            println!("kubeconfigs copied before now hold certificates of the old CA, which state 3 refuses: fetch them again (`slipway kubeconfig`)");
+        }
         if let Some(position) = self.position(ClusterPair::ServiceAccount)
             && step == Step::SignNew
         {
