@@ -14,14 +14,15 @@ use super::slipway::Desk;
 const CONTROL_PLANES: [&str; 3] = ["cp-64", "cp-65", "cp-66"];
 const WORKERS: [&str; 2] = ["worker-64", "worker-65"];
 
-/// Certificates with time left, by host and name, but for those of CAs and what kubelets sign for
+/// Certificates with time left, by host and name, but for those of CAs and what components sign for
 /// themselves; none when everything has expired.
 fn alive(desk: &Desk, plan: &str) -> Vec<String> {
     // A leaf that has expired is worth an exit code of its own.
     let listed = desk.run(&["certs", "list", plan, "--warn-within", "1s", "--output", "json"]);
     assert!(matches!(listed.code, Some(0 | 11)), "{listed}");
     let entries: Value = serde_json::from_str(&listed.out).unwrap_or_else(|error| panic!("{error}: {listed}"));
-    let leaves = entries.as_array().expect("an array").iter().filter(|entry| entry["authority"] == false && entry["name"] != "kubelet-server");
+    let signs_itself = |entry: &&Value| entry["name"].as_str().is_some_and(|name| name.ends_with("-server"));
+    let leaves = entries.as_array().expect("an array").iter().filter(|entry| entry["authority"] == false && !signs_itself(entry));
     let mut count = 0;
     let alive: Vec<String> = leaves
         .inspect(|_| count += 1)
