@@ -54,7 +54,7 @@ pub struct World {
     /// Hosts with data of etcd.
     pub(super) keepers: BTreeSet<HostName>,
     /// Hosts that were given an API server; those that run one are among them.
-    served: BTreeSet<HostName>,
+    api_servers: BTreeSet<HostName>,
     /// The certificate of each CA that was written last.
     authorities: BTreeMap<RemotePath, Digest>,
     began: Instant,
@@ -92,7 +92,7 @@ impl World {
             commands: HashMap::new(),
             membership_changes: 0,
             keepers: BTreeSet::new(),
-            served: BTreeSet::new(),
+            api_servers: BTreeSet::new(),
             authorities: BTreeMap::new(),
             began: Instant::now(),
             seed,
@@ -212,7 +212,7 @@ impl World {
 
     /// Nothing on a host is newer than any API server (Kubernetes' version skew policy).
     fn check_skew(&mut self, name: &HostName) {
-        let oldest = self.served.iter().filter_map(|name| self.hosts[name].runs("kube-apiserver")).min();
+        let oldest = self.api_servers.iter().filter_map(|name| self.hosts[name].runs("kube-apiserver")).min();
         let Some(oldest) = oldest else { return };
         let host = &self.hosts[name];
         let kubelet = host.kubelet_runs().then(|| host.kubelet_running.parse().ok()).flatten();
@@ -233,7 +233,7 @@ impl World {
         if let Effect::Put(path, entry) = &effect {
             self.check_authority(name, path, entry.bytes());
             if path.as_str() == API_SERVER_MANIFEST {
-                self.served.insert(name.clone());
+                self.api_servers.insert(name.clone());
             }
         }
         let host = self.hosts.get_mut(name).expect("the host is of the plan");

@@ -1,11 +1,11 @@
 //! Kubernetes from packages of an apt repository: installed in the right version and held, whatever
 //! their own scripts would do with the kubelet, and upgraded in the host's own turn.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::cluster::Cluster;
 use super::machines::{Machines, VERSION};
-use super::plan_file::{plan, with_local_proxy, write};
+use super::plan_file::{of_release, plan, with_local_proxy, write};
 use super::repository::Repository;
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
@@ -17,19 +17,6 @@ const ALL: [&str; 2] = ["pkg-31", "pkg-32"];
 fn packages(machines: &Machines, host: &str) -> Vec<String> {
     let text = machines.shell(host, "dpkg-query -W -f '${Package} ${Version} ${db:Status-Want}\\n' kubectl kubelet");
     text.lines().map(str::to_owned).collect()
-}
-
-fn next(machines: &Machines, plan: &Value) -> Value {
-    let mut plan = plan.clone();
-    plan["kubernetes"]["version"] = NEXT.into();
-    let archive = |name: &str, roles: &[&str]| json!({ "file": machines.images_of(NEXT).join(format!("{name}_{NEXT}.tar")), "roles": roles });
-    plan["images"] = json!({ "archives": [
-        archive("kube-apiserver", &["control-plane"]),
-        archive("kube-controller-manager", &["control-plane"]),
-        archive("kube-scheduler", &["control-plane"]),
-        archive("kube-proxy", &["control-plane", "worker"]),
-    ] });
-    plan
 }
 
 #[test]
@@ -79,7 +66,7 @@ fn kubernetes_comes_from_packages_and_goes_to_another_release() {
     nothing_is_left_to_do(&desk, &file, 2);
 
     machines.step("the next release, in each host's turn, held again");
-    let file = write(&desk, "new", &next(&machines, &old));
+    let file = write(&desk, "new", &of_release(&machines, &old, NEXT));
     desk.run_for(0, &["diff", &file]).says("kubelet-upgrade").says("is 1.20.2-2.1");
     let upgraded = desk.run_for(0, &["apply", &file, "--yes"]);
     eprintln!("{}", upgraded.out);
@@ -93,7 +80,7 @@ fn kubernetes_comes_from_packages_and_goes_to_another_release() {
 
     machines.step("a repository that is gone is said, and costs nothing where nothing changes");
     repository.stop();
-    let mut gone = next(&machines, &old);
+    let mut gone = of_release(&machines, &old, NEXT);
     gone["packages"]["revision"] = "9.9".into();
     // A step failed: the exit code says so, and the cluster goes on.
     let ended = desk.run(&["apply", &write(&desk, "gone", &gone), "--yes"]);

@@ -58,6 +58,20 @@ pub fn with_vip(mut plan: Value) -> Value {
 /// The address of `with_vip`.
 pub const VIP: &str = "10.91.0.250";
 
+/// The same plan with another release and its images; its programs come as before.
+pub fn of_release(machines: &Machines, plan: &Value, version: &str) -> Value {
+    let mut plan = plan.clone();
+    plan["kubernetes"]["version"] = version.into();
+    let archive = |name: &str, roles: &[&str]| json!({ "file": machines.images_of(version).join(format!("{name}_{version}.tar")), "roles": roles });
+    plan["images"] = json!({ "archives": [
+        archive("kube-apiserver", &["control-plane"]),
+        archive("kube-controller-manager", &["control-plane"]),
+        archive("kube-scheduler", &["control-plane"]),
+        archive("kube-proxy", &["control-plane", "worker"]),
+    ] });
+    plan
+}
+
 /// Writes a plan onto the desk. Returns its name there.
 pub fn write(desk: &Desk, name: &str, plan: &Value) -> String {
     let file = format!("{name}.yaml");

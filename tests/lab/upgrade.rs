@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::cluster::Cluster;
 use super::machines::{Machines, VERSION, eventually};
-use super::plan_file::{plan, with_local_proxy, write};
+use super::plan_file::{of_release, plan, with_local_proxy, write};
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
@@ -22,18 +22,10 @@ const NEXT: &str = "v1.20.15";
 
 /// The same plan with the next release, all of it from this machine.
 fn next(machines: &Machines, plan: &Value) -> Value {
-    let mut plan = plan.clone();
-    plan["kubernetes"]["version"] = NEXT.into();
+    let mut plan = of_release(machines, plan, NEXT);
     for program in ["kubelet", "kubectl"] {
         plan["binaries"][program]["upload"] = json!(machines.program_of(NEXT, program));
     }
-    let archive = |name: &str, roles: &[&str]| json!({ "file": machines.images_of(NEXT).join(format!("{name}_{NEXT}.tar")), "roles": roles });
-    plan["images"] = json!({ "archives": [
-        archive("kube-apiserver", &["control-plane"]),
-        archive("kube-controller-manager", &["control-plane"]),
-        archive("kube-scheduler", &["control-plane"]),
-        archive("kube-proxy", &["control-plane", "worker"]),
-    ] });
     plan["upgrade"] = json!({ "drain": "always" });
     plan
 }

@@ -12,7 +12,7 @@ use slipway::simulation::Simulation;
 use slipway::simulation::fingerprint::Fingerprint;
 
 use crate::crashes::{Operation, survives};
-use crate::plans::{beginning, host, plan, planned, settled, simulated, succeeded, text};
+use crate::plans::{beginning, host, names, plan, planned, settled, simulated, succeeded, text, voters};
 
 /// A plan with these hosts of a larger one, in whose world everything happens.
 fn part(all: &Plan, names: &[&str]) -> Arc<Plan> {
@@ -32,20 +32,10 @@ async fn living(before: &Arc<Plan>) -> Simulation {
     simulation
 }
 
-fn voters(simulation: &Simulation) -> BTreeSet<String> {
-    let world = simulation.world();
-    assert_eq!(world.clusters.len(), 1, "one etcd");
-    world.clusters.values().flat_map(|cluster| cluster.voters().map(|member| member.name.clone())).collect()
-}
-
 fn nodes(simulation: &Simulation) -> BTreeSet<String> {
     let world = simulation.world();
     let objects = world.clusters.values().flat_map(|cluster| cluster.objects.keys().cloned().collect::<Vec<_>>());
     objects.filter_map(|id| id.strip_prefix("Node/").map(str::to_owned)).collect()
-}
-
-fn names(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// What a host is, of a fingerprint.

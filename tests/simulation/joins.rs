@@ -9,24 +9,13 @@ use slipway::plan::Plan;
 use slipway::simulation::Simulation;
 
 use crate::crashes::{Operation, survives};
-use crate::plans::{beginning, cluster, host, plan, planned, settled, simulated, succeeded, text};
+use crate::plans::{beginning, cluster, host, names, plan, planned, settled, simulated, succeeded, text, voters};
 
 /// A cluster of the first plan on the hosts of the second.
 async fn living(before: &Arc<Plan>, after: &Arc<Plan>, seed: u64) -> Simulation {
     let simulation = Simulation::new(after, seed, beginning());
     succeeded(&simulation, before).await;
     simulation
-}
-
-/// The names of etcd's members that have a vote.
-fn voters(simulation: &Simulation) -> BTreeSet<String> {
-    let world = simulation.world();
-    assert_eq!(world.clusters.len(), 1, "one etcd");
-    world.clusters.values().flat_map(|cluster| cluster.voters().map(|member| member.name.clone())).collect()
-}
-
-fn names(names: &[&str]) -> BTreeSet<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// The plan without some hosts. A cluster that may grow has an endpoint from its beginning.

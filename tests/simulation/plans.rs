@@ -1,5 +1,6 @@
 //! Plans to simulate, and what every simulation ends with.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -92,4 +93,15 @@ pub async fn settled_but_for(simulation: &Simulation, plan: &Arc<Plan>, context:
     let world = simulation.world();
     assert_eq!(world.violations, Vec::<String>::new(), "{context}: rules were broken");
     assert_eq!(world.stale(), Vec::<String>::new(), "{context}: something runs with old files");
+}
+
+/// The names of etcd's members that have a vote.
+pub fn voters(simulation: &Simulation) -> BTreeSet<String> {
+    let world = simulation.world();
+    assert_eq!(world.clusters.len(), 1, "one etcd");
+    world.clusters.values().flat_map(|cluster| cluster.voters().map(|member| member.name.clone())).collect()
+}
+
+pub fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
 }
