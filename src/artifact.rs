@@ -11,10 +11,12 @@ use crate::plan::Taint;
 
 pub mod maintenance;
 pub mod membership;
+pub mod snapshot;
 pub mod undone;
 
 use maintenance::Maintenance;
 use membership::Membership;
+use snapshot::Snapshot;
 use undone::{Departure, Undone};
 
 /// Bytes that must not be seen: `Debug` prints a placeholder, there is no `Display` and no
@@ -271,6 +273,8 @@ pub enum Artifact {
     Membership(Membership),
     /// A Node emptied, or taking pods again.
     Maintenance(Maintenance),
+    /// What is kept of a host from before an upgrade.
+    Snapshot(Snapshot),
     /// Something taken back on a host, by `reset`.
     Undone(Undone),
     /// A host's place in a cluster that lives on without it, by `reset`.
@@ -382,6 +386,7 @@ impl Artifact {
             Self::NodeMarks(marks) => format!("Node/{}", marks.node),
             Self::Membership(membership) => membership.to_string(),
             Self::Maintenance(maintenance) => maintenance.to_string(),
+            Self::Snapshot(snapshot) => snapshot.to_string(),
             Self::Undone(undone) => undone.to_string(),
             Self::Departed(departure) => departure.to_string(),
         }

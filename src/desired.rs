@@ -107,8 +107,8 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
             }
             Phase::Formed => formed::artifacts(plan, &inputs.material.wishes.retired),
             Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready => continue,
-            // Nothing is wanted by them; `upgrade` moves changes into the last two.
-            Phase::Leave | Phase::Reset | Phase::Controllers | Phase::KubeletUpgrade => continue,
+            // Nothing is wanted by them; `upgrade` makes the first of them and moves changes into the last two.
+            Phase::Snapshot | Phase::Leave | Phase::Reset | Phase::Controllers | Phase::KubeletUpgrade => continue,
         };
         phases.push((rule.phase, artifacts));
     }

@@ -101,8 +101,8 @@ fn difference(
         Artifact::Object(_) | Artifact::NodeMarks(_) => None,
         // `joining` makes this change itself, from etcd's own list.
         Artifact::Membership(_) => None,
-        // `upgrade` makes these changes itself, from what the API says of Nodes.
-        Artifact::Maintenance(_) | Artifact::Halted { .. } | Artifact::Restarted { .. } => None,
+        // `upgrade` makes these changes itself, from what the API says of Nodes and from what else changes.
+        Artifact::Maintenance(_) | Artifact::Halted { .. } | Artifact::Restarted { .. } | Artifact::Snapshot(_) => None,
         // `teardown` makes these changes itself, from records.
         Artifact::Undone(_) | Artifact::Departed(_) => None,
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Secret;
+use crate::artifact::snapshot::Taken;
 use crate::names::{Digest, Mode, RemotePath};
 
 /// Everything one probe brought back.
@@ -140,6 +141,12 @@ pub struct State {
     pub packages: BTreeMap<String, FoundPackage>,
     /// Whether etcd's data directory holds a member.
     pub etcd_data: bool,
+    /// Bytes of the member's database; none where it cannot be told.
+    pub etcd_bytes: Option<u64>,
+    /// Free bytes on the file system of etcd's data directory; none where it cannot be told.
+    pub etcd_free_bytes: Option<u64>,
+    /// Snapshots from before upgrades.
+    pub snapshots: BTreeSet<Taken>,
     /// Containers of Kubernetes that the runtime runs (namespace `k8s.io`).
     pub running_containers: u32,
 }

@@ -21,6 +21,7 @@ pub mod leaving;
 pub mod mermaid;
 pub mod order;
 pub mod picture;
+mod precaution;
 pub mod rounds;
 pub mod text;
 pub mod waves;
@@ -191,7 +192,8 @@ impl StepGraph {
     /// would have changed something. With hosts given, steps on the cluster are not chosen.
     ///
     /// In a living cluster the health of a changed host stays chosen: without it the next host
-    /// would follow unchecked.
+    /// would follow unchecked. So do snapshots of chosen hosts: they are only there if what is chosen needs
+    /// them.
     ///
     /// # Errors
     /// A host is not in the graph.
@@ -215,7 +217,10 @@ impl StepGraph {
             .filter(|step| chosen(&step.id))
             .map(|step| &step.id.target)
             .collect();
-        let kept = |id: &StepId| chosen(id) || (id.phase == Phase::Healthy && disrupted.contains(&id.target));
+        let kept = |id: &StepId| {
+            let host_chosen = matches!(&id.target, Target::Host(host) if hosts.is_empty() || hosts.contains(host));
+            chosen(id) || id.phase == Phase::Healthy && disrupted.contains(&id.target) || id.phase == Phase::Snapshot && host_chosen
+        };
         let deselected = self.by_id.keys().filter(|id| !kept(id)).cloned().collect();
         self.deselected = deselected;
         Ok(self)
@@ -305,7 +310,9 @@ impl StepGraph {
         let selected: Vec<bool> = steps.iter().map(|step| self.is_selected(&step.id)).collect();
         let changes: Vec<bool> =
             steps.iter().zip(&selected).map(|(step, selected)| *selected && !step.changes.is_empty()).collect();
-        let (mut before, mut after) = (changes.clone(), changes.clone());
+        // What is only kept aside is no reason to ask after anything.
+        let moving: Vec<bool> = steps.iter().zip(&changes).map(|(step, changes)| *changes && step.id.phase != Phase::Snapshot).collect();
+        let (mut before, mut after) = (moving.clone(), moving);
         for index in 0..steps.len() {
             before[index] |= shape.parents[index].iter().any(|&parent| before[parent]);
         }

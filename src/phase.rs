@@ -47,6 +47,9 @@ pub enum Phase {
     Network,
     /// CoreDNS and kube-proxy.
     Addons,
+    /// What is kept from before an upgrade, before anything is changed anywhere. Only where it has changes;
+    /// its order is in `graph::precaution`.
+    Snapshot,
     /// Controller manager and scheduler of a new version, when all API servers have it. Only where it
     /// has changes; its order is in `OCCASIONAL_RULES`.
     Controllers,
@@ -87,6 +90,7 @@ impl fmt::Display for Phase {
             Self::Nodes => "nodes",
             Self::Network => "network",
             Self::Addons => "addons",
+            Self::Snapshot => "snapshot",
             Self::Controllers => "controllers",
             Self::KubeletUpgrade => "kubelet-upgrade",
             Self::Ready => "ready",
@@ -251,11 +255,13 @@ pub const RULES: &[Rule] = &[
 /// What is added to the order where there is something of it to do: unlike those of `RULES`, a step of
 /// these phases is there only if it has changes.
 ///
-/// The first two are of a living cluster that goes to another version. Kubernetes' version skew policy:
+/// The first comes before everything else (`graph::precaution`). The next two are of a living cluster that
+/// goes to another version. Kubernetes' version skew policy:
 /// nothing is newer than the oldest API server it may talk to. So everything but API servers and etcd
 /// waits until all of them have the new version. The last is of one whose endpoint changes: the old way
 /// to the API servers goes when every kubelet and kube-proxy has taken the new one.
 pub const OCCASIONAL_RULES: &[Rule] = &[
+    Rule { phase: Phase::Snapshot, on: On::EveryHost, after: &[] },
     Rule { phase: Phase::Controllers, on: On::ControlPlanes, after: &[Everywhere(Phase::Healthy)] },
     Rule {
         phase: Phase::KubeletUpgrade,

@@ -18,7 +18,7 @@ use crate::facts::{Facts, System};
 use crate::failure::{Failure, Kind};
 use crate::departed::{self, Departing, Nodes};
 use crate::graph::leaving::Leaving;
-use crate::graph::{StepGraph, waves};
+use crate::graph::{Step, StepGraph, waves};
 use crate::names::HostName;
 use crate::phase::{On, Phase, Stage};
 use crate::plan::{Host, Plan};
@@ -33,6 +33,7 @@ use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_mater
 use crate::trust::rotation::Aims;
 use crate::trust::specification::ClusterPair;
 use crate::upgrade::findings::{Progress, drained, findings, progress};
+use crate::upgrade::snapshot::{self, Chosen};
 use crate::upgrade::turns::NodeSeen;
 use departures::Apart;
 use crate::{key_store, local_files, request, upgrade};
@@ -157,6 +158,8 @@ pub async fn plan<T: Transport, C: Cluster>(
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = steps::on_hosts(&inputs, &facts, &nodes)?;
     steps.extend(steps::on_cluster(&inputs, &cluster, options.now).await?);
+    let (kept, unkept) = snapshots(&plan, &facts, &standing, &steps, &cluster, &options).await;
+    steps.extend(kept);
     let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;
     let leaving: Vec<Leaving> = departing.iter().map(Departing::place).collect();
     steps.extend(departed::steps(&plan, &departing));
@@ -167,7 +170,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     }
     upgrade::order::check(&plan, &facts, &graph).map_err(|refusals| refused(&refusals, upgrade::order::OrderRefusal::hint))?;
-    warnings.extend(upgrade_findings(&plan, &facts, &nodes, &graph, &cluster).await?);
+    warnings.extend(upgrade_findings(&plan, &facts, &nodes, &graph, &cluster, unkept).await?);
     Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), warnings, graph, cluster, absent })
 }
 
@@ -397,6 +400,21 @@ async fn seen_members<C: Cluster>(stage: Stage, plan: &Plan, cluster: &C) -> Opt
     if stage == Stage::Fresh || plan.etcd.external.is_some() { None } else { Some(cluster.members().await) }
 }
 
+/// What is kept before another release is brought, and what stands in the way of that.
+async fn snapshots<C: Cluster>(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    standing: &Standing,
+    steps: &[Step],
+    cluster: &C,
+    options: &Options<'_>,
+) -> (Vec<Step>, Vec<Finding>) {
+    let chosen = Chosen { hosts: options.hosts, phases: options.phases };
+    let Some(due) = snapshot::due(plan, facts, standing.stage, steps, chosen) else { return Default::default() };
+    let closed = cluster.closed(&due.questions()).await;
+    due.steps(plan, facts, &closed)
+}
+
 /// What an upgrade would meet, unless something of it keeps the run from going on.
 async fn upgrade_findings<C: Cluster>(
     plan: &Plan,
@@ -404,10 +422,13 @@ async fn upgrade_findings<C: Cluster>(
     nodes: &BTreeMap<HostName, NodeSeen>,
     graph: &StepGraph,
     cluster: &C,
+    mut found: Vec<Finding>,
 ) -> Result<Vec<Finding>, Failure> {
+    const UNREADY: &str = "the cluster is not ready for another version";
+    found.iter_mut().filter(|finding| plan.preflight.ignore.contains(finding.check)).for_each(|finding| finding.severity = Severity::Warning);
     let progress = progress(plan, facts, graph);
     if graph.stage() == Stage::Fresh || progress == Progress::Done {
-        return Ok(Vec::new());
+        return passed(found, UNREADY);
     }
     let concerns = cluster.concerns().await.unwrap_or_default();
     let (drained, mut nodes) = (drained(graph), nodes.clone());
@@ -416,8 +437,10 @@ async fn upgrade_findings<C: Cluster>(
             seen.objections = objections;
         }
     }
-    let what = if progress == Progress::Settings { "Nodes cannot be emptied" } else { "the cluster is not ready for another version" };
-    passed(findings(plan, progress, &nodes, &drained, &concerns), what)
+    let what = if progress == Progress::Settings { "Nodes cannot be emptied" } else { UNREADY };
+    found.extend(findings(plan, progress, &nodes, &drained, &concerns));
+    found.sort();
+    passed(found, what)
 }
 
 /// All reasons to refuse as one failure.

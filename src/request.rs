@@ -117,7 +117,7 @@ mod tests {
                 let note = crate::transport::records::archive_note(names);
                 request.roots.iter().any(|root| note.is_within(root))
             }
-            Artifact::NoSwap | Artifact::Pulled { .. } | Artifact::Halted { .. } | Artifact::Restarted { .. } => true,
+            Artifact::NoSwap | Artifact::Pulled { .. } | Artifact::Halted { .. } | Artifact::Restarted { .. } | Artifact::Snapshot(_) => true,
             Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Undone(_) | Artifact::Departed(_) => false,
         }
     }

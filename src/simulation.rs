@@ -37,6 +37,7 @@ pub mod membership;
 pub mod pods;
 pub mod rehearsal;
 pub mod shared;
+mod snapshots;
 pub mod transport;
 pub mod undo;
 pub mod world;

@@ -9,6 +9,7 @@ pub mod concerns;
 pub mod fallback;
 pub mod findings;
 pub mod order;
+pub mod snapshot;
 pub mod turns;
 
 use std::collections::BTreeMap;

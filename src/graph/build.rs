@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::leaving::{self, Leaving};
+use super::precaution;
 use super::rounds;
 use super::waves::{self, Waves};
 use super::{Gate, GraphError, Step, StepGraph};
@@ -72,7 +73,7 @@ impl StepGraph {
         let occasional: BTreeSet<StepId> = given.keys().filter(|id| rounds::is_occasional(id.phase) && places_step(id)).cloned().collect();
         nodes.extend(occasional.iter().filter_map(|id| given.remove(id)));
         edges.extend(rounds::edges(&occasional, &control_planes(plan, &waves), |rule, target| places.prerequisites(rule, target), places_step));
-        if occasional.iter().any(|id| rounds::is_of_upgrade(id.phase)) {
+        if occasional.iter().any(|id| rounds::is_of_upgrade(id.phase) || id.phase == Phase::Snapshot) {
             edges.extend(images_before(&waves, &nodes, places_step));
         }
         let apart = leaving::edges(leaving, &waves, &nodes, places_step);
@@ -81,6 +82,8 @@ impl StepGraph {
             nodes.extend(given.remove(later));
         }
         edges.extend(apart);
+        let firsts = RULES.iter().filter(|rule| rule.after.is_empty()).flat_map(|rule| targets(plan, rule).into_iter().map(|target| StepId { phase: rule.phase, target }));
+        edges.extend(precaution::edges(&nodes, firsts));
         if let Some((id, _)) = given.pop_first() {
             return Err(GraphError::NoPlace(id));
         }

@@ -15,6 +15,7 @@ pub const fn seconds(phase: Phase) -> u64 {
         Phase::Runtime => 4,
         Phase::Kubelet => 3,
         Phase::KubeletUpgrade => 30,
+        Phase::Snapshot => 3,
         Phase::Controllers => 10,
         Phase::System | Phase::ClusterObjects | Phase::Network | Phase::Addons => 2,
         Phase::PodNetwork

@@ -15,6 +15,9 @@ pub(super) fn yes() -> bool {
 pub(super) fn name() -> ClusterName {
     "kubernetes".parse().expect("a label")
 }
+pub(super) fn snapshots() -> u8 {
+    3
+}
 pub(super) fn api_port() -> u16 {
     6443
 }

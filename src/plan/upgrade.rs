@@ -25,6 +25,11 @@ pub struct Upgrade {
     /// upgrade from beginning.
     #[serde(default)]
     pub evict_unmanaged: bool,
+    /// How many snapshots from before upgrades a host keeps in /var/lib/slipway/snapshots: what etcd held (on
+    /// one host) and the files that were replaced. The first of an upgrade stays beyond that. With 0 none is
+    /// taken.
+    #[serde(default = "defaults::snapshots")]
+    pub snapshots: u8,
 }
 
 /// When a Node is drained before its kubelet is replaced.
@@ -60,6 +65,7 @@ impl Default for Upgrade {
             drain_timeout: defaults::drain_timeout(),
             delete_empty_dir_data: false,
             evict_unmanaged: false,
+            snapshots: defaults::snapshots(),
         }
     }
 }

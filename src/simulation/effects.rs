@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::artifact::Artifact;
+use crate::artifact::snapshot::Snapshot;
 use crate::change::{Change, Reason};
 use crate::desired::packages::satisfies;
 use crate::facts::FoundPackage;
@@ -45,6 +46,8 @@ pub enum Effect {
     RemoveImage(String),
     /// All pods end.
     RemovePods,
+    /// These files are kept, and what etcd holds, as the newest of that many snapshots.
+    Snapshot(Snapshot),
     /// etcd's data in that directory is gone.
     RemoveMember(RemotePath),
 }
@@ -165,6 +168,13 @@ impl Hand<'_> {
                     self.record_image(name);
                     self.effects.push(Effect::Image(name.clone()));
                 }
+                Ok(())
+            }
+            Artifact::Snapshot(snapshot) => {
+                if snapshot.etcd.is_some() && !self.host.pods.contains_key("etcd") {
+                    return Err(Refused("slipway: no container of etcd runs on this host".into()));
+                }
+                self.effects.push(Effect::Snapshot(snapshot.clone()));
                 Ok(())
             }
             Artifact::Object(_)

@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde_json::Value;
+
 use crate::artifact::Secret;
+use crate::artifact::snapshot::Taken;
 use crate::facts::{Facts, FoundFile, FoundKind, FoundPackage, FoundProgram, FoundUnit, State, System};
 use crate::names::{Digest, HostName, KubernetesVersion, Mode, RemotePath};
 use crate::preflight;
@@ -80,6 +83,21 @@ impl Entry {
     }
 }
 
+/// The version of a manifest's image.
+pub(super) fn release(manifest: &str) -> Option<KubernetesVersion> {
+    let image = manifest.lines().find_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix("image: "))?;
+    image.rsplit_once(':')?.1.trim_end_matches('"').parse().ok()
+}
+
+/// What a snapshot from before an upgrade holds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Kept {
+    /// Copies of files.
+    pub files: BTreeMap<RemotePath, Entry>,
+    /// What etcd held.
+    pub objects: Option<BTreeMap<String, Value>>,
+}
+
 /// A systemd unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -118,8 +136,12 @@ pub struct Host {
     pub swap: Vec<String>,
     /// What etcd has stored, by data directory.
     pub etcd: BTreeMap<RemotePath, MemberRecord>,
+    /// Snapshots from before upgrades, by name.
+    pub snapshots: BTreeMap<String, Kept>,
     /// Static pods that run, by the name of their manifest.
     pub pods: BTreeMap<String, Pod>,
+    /// Free bytes where etcd has its data, if that is told.
+    pub etcd_free_bytes: Option<u64>,
     /// Who holds its lock.
     pub lock: Option<String>,
     /// The version of the kubelet that runs, or ran last.
@@ -161,7 +183,9 @@ impl Host {
             sysctls: ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"].map(|key| (key.to_owned(), "0".to_owned())).into(),
             swap: vec!["/dev/sda2".to_owned()],
             etcd: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             pods: BTreeMap::new(),
+            etcd_free_bytes: None,
             lock: None,
             kubelet_running: String::new(),
             cpu_notes: None,
@@ -231,9 +255,7 @@ impl Host {
     /// The version of a static pod, by its manifest's image.
     #[must_use]
     pub fn runs(&self, pod: &str) -> Option<KubernetesVersion> {
-        let text = self.text(&format!("/etc/kubernetes/manifests/{pod}.yaml"))?;
-        let image = text.lines().find_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix("image: "))?;
-        image.rsplit_once(':')?.1.trim_end_matches('"').parse().ok()
+        release(self.text(&format!("/etc/kubernetes/manifests/{pod}.yaml"))?)
     }
 
     /// What a probe tells. `clock` is in seconds since 1970.
@@ -254,6 +276,9 @@ impl Host {
             programs: request.programs.iter().filter_map(|path| Some((path.clone(), self.found_program(path)?))).collect(),
             packages: request.packages.iter().filter_map(|name| Some((name.clone(), self.packages.get(name)?.clone()))).collect(),
             etcd_data: request.etcd_directory.as_ref().is_some_and(|directory| self.etcd.contains_key(directory)),
+            etcd_bytes: request.etcd_directory.as_ref().and_then(|directory| self.etcd.get(directory)).map(|_| 20 << 20),
+            etcd_free_bytes: self.etcd_free_bytes,
+            snapshots: self.snapshots.iter().filter_map(|(name, kept)| Taken::read(name, kept.objects.is_some())).collect(),
             running_containers: u32::try_from(self.pods.len()).unwrap_or(u32::MAX),
         };
         Facts { system, state }

@@ -1,6 +1,6 @@
 //! All hosts and what they share, and the rules that no effect may break: etcd never has fewer members
 //! up than it needs because of slipway, its membership never changes twice at once, there is never
-//! a second CA and never a second new etcd cluster. Broken rules are gathered in `violations`.
+//! a second CA and never a second new etcd cluster, and what etcd held is kept before an upgrade. Broken rules are gathered in `violations`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::trust::specification::Authority;
 use super::effects::Effect;
 use super::etcd::EtcdCluster;
 use super::faults::{Fault, Strike};
-use super::host::{Entry, Host};
+use super::host::{Entry, Host, LIBRARY};
 use super::undo::OF_BRIDGES;
 
 /// The world of a simulation.
@@ -38,6 +38,8 @@ pub struct World {
     pub violations: Vec<String>,
     /// Faults to come.
     pub faults: Vec<Fault>,
+    /// Releases may be replaced although nothing of before is kept.
+    pub without_snapshots: bool,
     /// The whole cluster is to be lost: no quorum is kept.
     pub expects_loss: bool,
     /// The time on the hosts' clocks when the world began.
@@ -82,6 +84,7 @@ impl World {
             broken: None,
             violations: Vec::new(),
             faults: Vec::new(),
+            without_snapshots: false,
             expects_loss: false,
             now,
             made: Vec::new(),
@@ -233,6 +236,7 @@ impl World {
         if let Effect::Put(path, entry) = &effect {
             self.check_authority(name, path, entry.bytes());
             if path.as_str() == API_SERVER_MANIFEST {
+                self.check_kept(name, entry);
                 self.api_servers.insert(name.clone());
             }
         }
@@ -242,6 +246,9 @@ impl World {
             Effect::Remove(path) => {
                 if path.as_str() == "/var/lib/kubelet/cpu_manager_state" || path.as_str() == "/var/lib/kubelet/config.yaml" {
                     host.cpu_notes = None;
+                }
+                if path.as_str() == LIBRARY {
+                    host.snapshots.clear();
                 }
                 host.files.remove(&path);
             }
@@ -294,6 +301,7 @@ impl World {
             Effect::Image(image) => _ = host.images.insert(image),
             Effect::RemoveImage(image) => _ = host.images.remove(&image),
             Effect::RemovePods => host.pods.clear(),
+            Effect::Snapshot(snapshot) => self.keep(name, &snapshot),
             Effect::RemoveMember(directory) => {
                 host.etcd.remove(&directory);
                 if host.etcd.is_empty() {

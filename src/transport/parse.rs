@@ -60,6 +60,9 @@ pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError>
     state.images = sections.lines("images").map(printable).collect();
     state.running_containers = system::running(&sections);
     state.etcd_data = sections.has("etcd", "member");
+    state.etcd_bytes = sections.value("etcd", "size").parse().ok();
+    state.etcd_free_bytes = system::free_of(sections.value("etcd", "free"));
+    state.snapshots = system::snapshots(&sections);
     state.programs = system::programs(request, &sections);
     state.packages = system::packages(request, &sections);
     files::listed(&sections, &request.roots, &mut state.files)?;

@@ -52,6 +52,7 @@ pub fn script(request: &ProbeRequest) -> String {
     }
     if let Some(directory) = &request.etcd_directory {
         script.call("look_etcd", [directory.as_str()]);
+        script.fixed("look_snapshots");
     }
     if !request.programs.is_empty() {
         script.call("look_programs", request.programs.iter().map(|path| relative(path.as_str())));

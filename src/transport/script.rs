@@ -37,6 +37,8 @@
 //! - `programs/NAME`: `path=`, `digest=`, `size=`, `mtime=` of a program when slipway installed it.
 //! - `archives/DIGEST` (of the images' names): the digest of the archive that slipway last loaded
 //!   them from.
+//! - `snapshots/TIME_FROM_to_TO/`: from before an upgrade, copies of the files that it replaces, by their
+//!   paths, and on one host `etcd.db`, a snapshot of etcd. `snapshots/.part` and `.old` are halves of one.
 //! - `stage/`, `staged-elsewhere`, `images-before`, `work/`: of a running step, or of one that died; the
 //!   next step of that kind uses or clears them.
 
@@ -45,6 +47,7 @@ use std::time::Duration;
 
 use super::shell::Script;
 use super::{Bundle, Payload, records};
+use crate::artifact::snapshot::Snapshot;
 use crate::artifact::undone::Undone;
 use crate::artifact::{Artifact, ProgramSource, Secret, UnitCheck};
 use crate::change::{Change, Reason};
@@ -72,6 +75,7 @@ const UNDO: &str = include_str!("script/undo.sh");
 const LEFTOVERS: &str = include_str!("script/leftovers.sh");
 const NETWORK: &str = include_str!("script/network.sh");
 const PACKAGES: &str = include_str!("script/packages.sh");
+const SNAPSHOT: &str = include_str!("script/snapshot.sh");
 const PODS: &str = include_str!("script/pods.sh");
 
 /// The static pod that runs by another manifest until this change.
@@ -135,6 +139,9 @@ impl Writer<'_> {
         }
         if any(|artifact| matches!(artifact, Artifact::Halted { pods: true, .. })) {
             self.script.fixed(LEFTOVERS);
+        }
+        if any(|artifact| matches!(artifact, Artifact::Snapshot(_))) {
+            self.script.fixed(SNAPSHOT);
         }
         if any(|artifact| matches!(artifact, Artifact::Undone(_))) {
             self.script.fixed(LEFTOVERS).fixed(NETWORK).fixed(UNDO);
@@ -209,6 +216,11 @@ impl Writer<'_> {
             }
             // `functions` made the script fail before its first change.
             Artifact::Object(_) | Artifact::NodeMarks(_) | Artifact::Membership(_) | Artifact::Maintenance(_) | Artifact::Departed(_) => {}
+            Artifact::Snapshot(Snapshot { way, files, etcd, keep }) => {
+                let (way, keep, etcd) = (way.to_string(), keep.to_string(), etcd.as_ref().map_or("", RemotePath::as_str));
+                let arguments = [self.socket.as_str(), &way, &keep, etcd];
+                self.script.call("take_snapshot", arguments.into_iter().chain(files.iter().map(RemotePath::as_str)));
+            }
             Artifact::Undone(undone) => self.undone(undone),
         }
     }

@@ -60,6 +60,7 @@ fn is_other_version(path: &RemotePath, change: &Change, facts: &Facts, wanted: &
     new.is_some() && new != old && (*path == paths::etcd_manifest() || new.is_some_and(|image| image.ends_with(wanted)))
 }
 
-fn image(manifest: &str) -> Option<&str> {
+/// The image of the first container of a manifest.
+pub(super) fn image(manifest: &str) -> Option<&str> {
     manifest.lines().find_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix("image: "))
 }

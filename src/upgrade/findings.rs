@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::api_server;
 use super::concerns::Concerns;
+use super::snapshot;
 use super::turns::NodeSeen;
 use crate::artifact::Artifact;
 use crate::artifact::maintenance::Maintenance;
@@ -21,7 +22,7 @@ use crate::preflight::{Finding, Severity};
 
 /// The names of these checks, for `preflight.ignore`.
 pub const CHECK_NAMES: &[&str] =
-    &["upgrade-deprecated-apis", "upgrade-eviction", "upgrade-kubelet-skew", "upgrade-node-ready", "upgrade-webhooks"];
+    &["upgrade-deprecated-apis", "upgrade-eviction", "upgrade-kubelet-skew", "upgrade-node-ready", snapshot::CHECK, "upgrade-webhooks"];
 
 /// How far a living cluster is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,6 +51,7 @@ fn review(artifact: &Artifact) -> Value {
         Artifact::Image { names, digest, .. } => names.iter().cloned().chain([digest.to_string()]).collect(),
         Artifact::Object(object) => return object_review(object),
         Artifact::NodeMarks(marks) => vec![format!("{marks:?}")],
+        Artifact::Snapshot(snapshot) => vec![format!("{snapshot:?}")],
         Artifact::Undone(undone) => vec![format!("{undone:?}")],
         Artifact::Membership(membership) => vec![format!("{membership:?}")],
         Artifact::Maintenance(maintenance) => vec![format!("{maintenance:?}")],

@@ -1,10 +1,11 @@
 //! The text sections of a probe's answer: what a host is, its units, programs and runtime.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::ProbeRequest;
 use super::{Sections, printable};
+use crate::artifact::snapshot::Taken;
 use crate::facts::{FoundPackage, FoundProgram, FoundUnit, InterfaceAddress, System};
 use crate::names::{Mode, RemotePath};
 
@@ -175,10 +176,24 @@ fn listening_port(line: &str) -> Option<u16> {
     (words.nth(1)? == "0A").then(|| u16::from_str_radix(port, 16).ok())?
 }
 
+/// The free bytes that a row of `df -P -k` tells.
+pub(super) fn free_of(row: &str) -> Option<u64> {
+    row.split_whitespace().nth(3)?.parse::<u64>().ok().map(|blocks| blocks.saturating_mul(1024))
+}
+
+/// Snapshots from before upgrades; other names in their directory are somebody else's.
+pub(super) fn snapshots(sections: &Sections<'_>) -> BTreeSet<Taken> {
+    let found = |line: &str| match line.split_once(' ')? {
+        ("etcd", name) => Taken::read(name, true),
+        ("files", name) => Taken::read(name, false),
+        _ => None,
+    };
+    sections.lines("snapshots").filter_map(found).collect()
+}
+
 /// `df -P -k`: the paths are told by the mount points they are on, in the order asked for.
 fn free_bytes(sections: &Sections<'_>) -> BTreeMap<String, u64> {
-    let free = |line: &str| line.split_whitespace().nth(3).and_then(|blocks| blocks.parse::<u64>().ok());
-    let rows: Vec<u64> = sections.lines("free").filter_map(free).map(|blocks| blocks.saturating_mul(1024)).collect();
+    let rows: Vec<u64> = sections.lines("free").filter_map(free_of).collect();
     // A path that is not there has no row, and rows do not name their paths: only where programs
     // go may be missing, and it comes last. Otherwise nothing is known.
     let paths = ["/var/lib", "/etc", "/run", "/usr/local/bin"];

@@ -212,7 +212,20 @@ look_etcd() {
   for entry in "$ROOT$1"/member/*; do
     if [ -e "$entry" ]; then
       printf 'member\n'
+      stat -L -c 'size=%s' "$ROOT$1/member/snap/db" 2>/dev/null
+      df -P -k "$ROOT$1" 2>/dev/null | sed -n '2s/^/free=/p'
       break
+    fi
+  done
+}
+
+look_snapshots() {
+  section snapshots
+  for entry in "$ROOT"/var/lib/slipway/snapshots/*_to_*; do
+    if [ -s "$entry/etcd.db" ]; then
+      printf 'etcd %s\n' "${entry##*/}"
+    elif [ -d "$entry" ]; then
+      printf 'files %s\n' "${entry##*/}"
     fi
   done
 }
