@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use slipway::graph::StepGraph;
-use slipway::phase::{Phase, Target};
+use slipway::names::RemotePath;
+use slipway::phase::{Phase, StepId, Target};
 use slipway::plan::Plan;
-use slipway::simulation::{Fault, Simulation};
+use slipway::simulation::{Fault, Moment, Point, Simulation};
 
 use crate::crashes::{Operation, living, survives};
 use crate::plans::{applied, host, plan, planned, settled, simulated, succeeded, text};
@@ -127,6 +128,89 @@ fn a_node_that_a_dead_run_left_cordoned_is_given_back_and_the_operators_is_not()
         let objects = &world.clusters.values().next().expect("a cluster").objects;
         let cordoned = |name: &str| objects[&format!("Node/{name}")]["spec"]["unschedulable"] == true;
         assert!(!cordoned("worker-1") && cordoned("worker-2"));
+    });
+}
+
+fn point(phase: Phase, name: &str, artifact: &str) -> Point {
+    Point { step: StepId { phase, target: Target::Host(host(name)) }, artifact: artifact.to_owned() }
+}
+
+/// Every change that was made, in order, as `step: artifact`.
+fn made(simulation: &Simulation) -> Vec<String> {
+    let told = |(step, id): &(Option<StepId>, String)| format!("{}: {id}", step.as_ref().map(ToString::to_string).unwrap_or_default());
+    simulation.world().made.iter().map(told).collect()
+}
+
+#[test]
+fn what_etcd_holds_is_kept_before_anything_is_changed_and_an_upgrade_that_goes_on_keeps_it() {
+    simulated(async {
+        let simulation = ready_to_go(3, 2, "").await;
+        simulation.world().made.clear();
+        let plan = of_version(NEW, 3, 2, "");
+        let there = point(Phase::ControlPlane, "cp-2", "/etc/kubernetes/manifests/kube-apiserver.yaml");
+        simulation.world().faults.push(Fault::Kill(there, Moment::Before));
+        assert!(applied(&simulation, &plan).await.is_none(), "it is killed");
+        let story = made(&simulation);
+        assert!(story[..5].iter().all(|line| line.starts_with("snapshot@")), "{:#?}", &story[..8]);
+        assert!(!story[5].starts_with("snapshot@") && story[4] == format!("snapshot@cp-1: snapshot of etcd before {NEW}"), "{:#?}", &story[..8]);
+        let kept = simulation.world().hosts[&host("cp-1")].snapshots.clone();
+        let (name, snapshot) = kept.first_key_value().expect("one was taken");
+        assert!(name.ends_with("Z_v1.33.4_to_v1.34.2"), "{name}");
+        assert!(snapshot.objects.as_ref().is_some_and(|objects| objects.contains_key("Node/worker-2")), "all that was stored");
+        let old = simulation.world().hosts[&host("cp-3")].at("/etc/kubernetes/manifests/kube-apiserver.yaml").cloned();
+        let copy = snapshot.files.get(&RemotePath::fixed("/etc/kubernetes/manifests/kube-apiserver.yaml")).expect("it is replaced");
+        assert!(copy.bytes().is_some_and(|bytes| String::from_utf8_lossy(bytes).contains(OLD)) && old.is_some(), "the old manifest");
+
+        simulation.world().unlock_all();
+        simulation.world().made.clear();
+        succeeded(&simulation, &plan).await;
+        settled(&simulation, &plan, "an upgrade that went on").await;
+        assert!(!made(&simulation).iter().any(|line| line.starts_with("snapshot@")), "what is from before is kept, and nothing else");
+        assert_eq!(simulation.world().hosts[&host("cp-1")].snapshots, kept);
+    });
+}
+
+#[test]
+fn without_a_snapshot_nothing_is_changed() {
+    simulated(async {
+        for (name, what) in [("cp-1", "snapshot of etcd"), ("worker-1", "copies of files")] {
+            let step = point(Phase::Snapshot, name, &format!("{what} before {NEW}"));
+            let simulation = ready_to_go(3, 2, "").await;
+            let (before, plan) = (simulation.world().fingerprint(), of_version(NEW, 3, 2, ""));
+            simulation.world().made.clear();
+            simulation.world().faults.push(Fault::Fail(step, Moment::Before));
+            let report = applied(&simulation, &plan).await.expect("it comes to its end");
+            assert!(!report.succeeded());
+            let changed: Vec<String> = made(&simulation).into_iter().filter(|line| !line.starts_with("snapshot@")).collect();
+            assert_eq!(changed, Vec::<String>::new(), "{name}");
+            assert!(simulation.world().fingerprint() == before, "{name}: nothing but snapshots differs");
+            simulation.world().unlock_all();
+            succeeded(&simulation, &plan).await;
+            settled(&simulation, &plan, name).await;
+        }
+    });
+}
+
+#[test]
+fn a_plan_may_go_without_and_then_so_it_goes() {
+    simulated(async {
+        let more = "upgrade: {snapshots: 0}\n";
+        let simulation = ready_to_go(1, 1, more).await;
+        simulation.world().without_snapshots = true;
+        let plan = of_version(NEW, 1, 1, more);
+        succeeded(&simulation, &plan).await;
+        settled(&simulation, &plan, "without").await;
+        assert!(simulation.world().hosts.values().all(|host| host.snapshots.is_empty()));
+    });
+}
+
+#[test]
+fn a_disk_that_is_too_small_is_said_before_anything_is_changed() {
+    simulated(async {
+        let simulation = ready_to_go(1, 0, "").await;
+        simulation.world().host_mut(&host("cp-1")).etcd_free_bytes = Some(30 << 20);
+        let refused = simulation.plan(&of_version(NEW, 1, 0, "")).await.err().expect("it is refused").to_string();
+        assert!(refused.contains("error[upgrade-snapshot]: host cp-1: only 30 MiB are free on etcd's data directory"), "{refused}");
     });
 }
 

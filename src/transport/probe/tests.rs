@@ -67,6 +67,10 @@ fn host() -> tempfile::TempDir {
     write(root, "run/systemd/resolve/resolv.conf", "", 0o644);
     write(root, "run/containerd/containerd.sock", "", 0o600);
     write(root, "var/lib/etcd/member/wal", "", 0o600);
+    write(root, "var/lib/etcd/member/snap/db", "database", 0o600);
+    write(root, "var/lib/slipway/snapshots/20261121T134500Z_v1.33.4_to_v1.34.2/etcd.db", "snapshot", 0o600);
+    write(root, "var/lib/slipway/snapshots/20261122T134500Z_v1.34.2_to_v1.35.0/etc/x", "file", 0o600);
+    write(root, "var/lib/slipway/snapshots/mine_to_keep/etcd.db", "x", 0o600);
     write(root, "etc/kubernetes/pki/ca.crt", "certificate", 0o644);
     write(root, "etc/kubernetes/pki/ca.key", "SECRET", 0o600);
     write(root, "etc/kubernetes/[odd]*.key", "SECRET", 0o600);
@@ -153,6 +157,11 @@ fn the_answer_holds_what_the_host_has() {
     assert_eq!(state.units["missing.service"].enabled, "");
     assert_eq!(state.images.iter().collect::<Vec<_>>(), ["registry.k8s.io/pause:3.10"]);
     assert_eq!((state.running_containers, state.etcd_data), (1, true));
+    assert_eq!(state.etcd_bytes, Some(8));
+    assert!(state.etcd_free_bytes.is_some());
+    let snapshots: Vec<(String, bool)> = state.snapshots.iter().map(|taken| (taken.name(), taken.etcd)).collect();
+    let wanted = [("20261121T134500Z_v1.33.4_to_v1.34.2", true), ("20261122T134500Z_v1.34.2_to_v1.35.0", false)];
+    assert_eq!(snapshots, wanted.map(|(name, etcd)| (name.to_owned(), etcd)));
     assert_eq!(state.programs[&path("/usr/bin/kubelet")].noted, Some(Digest::of("source")));
     assert_eq!(state.programs[&path("/usr/bin/changed")].noted, None, "its size is not the noted one");
     assert_eq!(state.programs.len(), 2);

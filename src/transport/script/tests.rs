@@ -11,6 +11,7 @@ use crate::names::Mode;
 use crate::transport::shell::shellcheck;
 
 mod packages;
+mod snapshot;
 mod undo;
 
 const STUB: &str = r#"#!/bin/sh
