@@ -238,6 +238,9 @@ fn what_is_lost(request: Request<'_>, graph: &StepGraph) -> String {
     }
     for host in &hosts {
         let Some(facts) = request.facts.get(host) else { continue };
+        if facts.state.snapshots.iter().any(|taken| taken.etcd) {
+            let _ = writeln!(text, "  - on {host} the snapshots of etcd from before upgrades (/var/lib/slipway/snapshots); copy them elsewhere if you may need them");
+        }
         if let Origin::Foreign(traces) = teardown::origin(facts) {
             let _ = writeln!(text, "  - on {host} a cluster that slipway did NOT make ({traces}); how the host was before is not known");
         }

@@ -28,6 +28,7 @@ mod packages;
 mod repository;
 mod refusals;
 mod reset;
+mod restore;
 mod rotation;
 mod secrets;
 mod single_node;
