@@ -1,3 +1,5 @@
+//! Pairs come and go in a store, and every change of it that is cut off is finished by the next command.
+
 use super::super::{create, open};
 use super::*;
 use crate::artifact::Secret;
@@ -22,8 +24,11 @@ fn store(directory: &Path) -> KeyStore {
     store
 }
 
+/// Certificate and key of the pair that signs, and of the one that follows.
+type Seen = [Option<(String, String)>; 2];
+
 /// What the store says: the certificate that signs with its key, and the one that follows with its own.
-fn seen(store: &KeyStore) -> [Option<(String, String)>; 2] {
+fn seen(store: &KeyStore) -> Seen {
     let Certificates { current, next } = certificates(store, CA);
     let read = |path: PathBuf, pair: ClusterPair| {
         let key = open(store, &[pair]).unwrap().remove(&pair).unwrap();
@@ -63,8 +68,7 @@ fn a_pair_follows_another_and_takes_its_place() {
 /// off there, a certificate is always found with its own key, and each command goes on.
 #[test]
 fn a_change_that_is_cut_off_is_finished_by_the_next() {
-    type Change = fn(&Path);
-    let cuts: [(Change, [Option<(String, String)>; 2]); 4] = [
+    let cuts: [(fn(&Path), Seen); 4] = [
         // add_next wrote the key alone.
         (|at| fs::remove_file(at.join("ca-next.crt")).unwrap(), [of("old"), None]),
         // … or half of a file.
