@@ -12,6 +12,7 @@ mod adopt;
 mod apply;
 mod certs;
 mod check;
+mod cluster_authority;
 mod diff;
 mod graph;
 mod journal;

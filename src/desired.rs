@@ -16,7 +16,7 @@ use crate::patch::PatchError;
 use crate::phase::{OCCASIONAL_RULES, Phase, RULES, Stage};
 use crate::plan::{Cni, Endpoint, Host, Plan};
 use crate::release::Release;
-use crate::trust::specification::Authority;
+use crate::trust::authorities::Given;
 use crate::trust::refresh::{ExternalEtcdFiles, HostMaterial, Material};
 
 pub mod certificates;
@@ -198,7 +198,7 @@ pub struct LocalFiles {
     /// The key that signs packages, as text.
     pub signing_key: Option<String>,
     /// Certificates of the CAs whose keys are not on hosts, PEM.
-    pub authorities: BTreeMap<Authority, String>,
+    pub authorities: Given,
 }
 
 /// What an image archive holds.

@@ -3,20 +3,23 @@
 //! leave this process but encrypted.
 //!
 //! The directory appears whole or not at all, and nothing in it is ever overwritten: a second CA of
-//! the same name would be a second cluster.
+//! the same name would be a second cluster. The CAs that follow others stand beside them (`generation`).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use age::secrecy::SecretString;
 use age::{Decryptor, Encryptor, Identity, Recipient};
 
 use crate::artifact::Secret;
 use crate::plan::KeyStore;
-use crate::trust::specification::Authority;
+use crate::trust::specification::{Authority, ClusterPair};
+
+pub mod generation;
 
 /// Why the keys cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -86,24 +89,10 @@ enum Lock {
     Keys { recipients: Vec<age::x25519::Recipient>, identities: Vec<age::x25519::Identity> },
 }
 
-/// Where a CA's certificate is.
-#[must_use]
-pub fn certificate_file(store: &KeyStore, authority: Authority) -> PathBuf {
-    store.directory.join(format!("{}.crt", stem(authority)))
-}
-
 /// Where a CA's encrypted key is.
 #[must_use]
 pub fn key_file(store: &KeyStore, authority: Authority) -> PathBuf {
-    store.directory.join(format!("{}.key.age", stem(authority)))
-}
-
-const fn stem(authority: Authority) -> &'static str {
-    match authority {
-        Authority::Kubernetes => "ca",
-        Authority::FrontProxy => "front-proxy-ca",
-        Authority::Etcd => "etcd-ca",
-    }
+    generation::CURRENT.key(store, authority)
 }
 
 /// Whether that text is an age recipient.
@@ -129,8 +118,8 @@ pub fn create(store: &KeyStore, authorities: &[NewAuthority]) -> Result<(), KeyS
     let new = tempfile::Builder::new().prefix(".slipway-store-").permissions(fs::Permissions::from_mode(0o700)).tempdir_in(parent).map_err(failed(parent))?;
     let inside = KeyStore { directory: new.path().to_owned(), ..store.clone() };
     for NewAuthority { authority, certificate, key } in authorities {
-        write(&key_file(&inside, *authority), 0o600, &lock.encrypt(key.expose())?)?;
-        write(&certificate_file(&inside, *authority), 0o644, certificate.as_bytes())?;
+        write(&generation::CURRENT.key(&inside, *authority), 0o600, &lock.encrypt(key.expose())?)?;
+        write(&generation::CURRENT.certificate(&inside, *authority), 0o644, certificate.as_bytes())?;
     }
     File::open(new.path()).and_then(|directory| directory.sync_all()).map_err(failed(new.path()))?;
     // Onto an empty directory or none; anything else is refused by the system.
@@ -139,13 +128,17 @@ pub fn create(store: &KeyStore, authorities: &[NewAuthority]) -> Result<(), KeyS
     File::open(parent).and_then(|directory| directory.sync_all()).map_err(failed(parent))
 }
 
-/// Reads the keys of these CAs.
+/// Reads the keys of these pairs: of a CA, or of the one that is to follow it.
 ///
 /// # Errors
 /// One of them is not there, or what opens the store is missing or wrong.
-pub fn open(store: &KeyStore, authorities: &[Authority]) -> Result<BTreeMap<Authority, Secret>, KeyStoreError> {
+pub fn open(store: &KeyStore, pairs: &[ClusterPair]) -> Result<BTreeMap<ClusterPair, Secret>, KeyStoreError> {
     let lock = lock(store, false)?;
-    authorities.iter().map(|authority| Ok((*authority, lock.decrypt(&key_file(store, *authority))?))).collect()
+    pairs
+        .iter()
+        .filter_map(|pair| Some((*pair, generation::of(*pair)?.key(store, pair.authority()?))))
+        .map(|(pair, path)| Ok((pair, lock.decrypt(&path)?)))
+        .collect()
 }
 
 fn lock(store: &KeyStore, new: bool) -> Result<Lock, KeyStoreError> {
@@ -176,12 +169,20 @@ fn passphrase(store: &KeyStore, new: bool) -> Result<SecretString, KeyStoreError
         let line = text.lines().next().unwrap_or_default();
         return if line.is_empty() { Err(KeyStoreError::Empty { path: path.clone(), what: "passphrase in its first line" }) } else { Ok(line.to_owned().into()) };
     }
+    // A rotation opens its store several times.
+    static ASKED: Mutex<BTreeMap<PathBuf, SecretString>> = Mutex::new(BTreeMap::new());
+    let mut asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = asked.get(&store.directory) {
+        return Ok(known.clone());
+    }
     let question = format!("Passphrase of {}", store.directory.display());
     let mut prompt = dialoguer::Password::new().with_prompt(question);
     if new {
         prompt = prompt.with_confirmation("Again", "They differ");
     }
-    prompt.interact().map(Into::into).map_err(|error| KeyStoreError::Terminal(error.to_string()))
+    let passphrase: SecretString = prompt.interact().map_err(|error| KeyStoreError::Terminal(error.to_string()))?.into();
+    asked.insert(store.directory.clone(), passphrase.clone());
+    Ok(passphrase)
 }
 
 /// Reads a file that only its owner can read. A pipe (`/dev/fd/3`) is one, too.
@@ -251,6 +252,7 @@ mod tests {
     use super::*;
 
     const AUTHORITIES: [Authority; 2] = [Authority::Kubernetes, Authority::Etcd];
+    const PAIRS: [ClusterPair; 2] = [ClusterPair::Authority(Authority::Kubernetes), ClusterPair::Authority(Authority::Etcd)];
 
     fn content() -> Vec<NewAuthority> {
         let of = |authority: Authority| NewAuthority { authority, certificate: format!("certificate of {authority}"), key: Secret::new(format!("key of {authority}").into_bytes()) };
@@ -280,9 +282,9 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let store = make(directory.path());
             create(&store, &content()).unwrap();
-            let keys = open(&store, &AUTHORITIES).unwrap();
-            assert_eq!(keys[&Authority::Etcd].expose(), b"key of CA etcd-ca");
-            assert_eq!(keys[&Authority::Kubernetes].expose(), b"key of CA kubernetes");
+            let keys = open(&store, &PAIRS).unwrap();
+            assert_eq!(keys[&PAIRS[1]].expose(), b"key of CA etcd-ca");
+            assert_eq!(keys[&PAIRS[0]].expose(), b"key of CA kubernetes");
             assert_eq!(fs::metadata(&store.directory).unwrap().mode() & 0o777, 0o700);
             for entry in fs::read_dir(&store.directory).unwrap() {
                 let path = entry.unwrap().path();
@@ -310,15 +312,15 @@ mod tests {
         create(&store, &content()).unwrap();
         let other = by_recipient(&{ let other = directory.path().join("other"); fs::create_dir(&other).unwrap(); other });
         let stranger = KeyStore { identity_file: other.identity_file.clone(), ..store.clone() };
-        assert!(matches!(open(&stranger, &AUTHORITIES), Err(KeyStoreError::Locked { .. })));
-        assert!(matches!(open(&KeyStore { identity_file: None, ..store.clone() }, &AUTHORITIES), Err(KeyStoreError::Locked { .. })));
+        assert!(matches!(open(&stranger, &PAIRS), Err(KeyStoreError::Locked { .. })));
+        assert!(matches!(open(&KeyStore { identity_file: None, ..store.clone() }, &PAIRS), Err(KeyStoreError::Locked { .. })));
 
         let identity = store.identity_file.clone().unwrap();
         fs::set_permissions(&identity, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(open(&store, &AUTHORITIES), Err(KeyStoreError::Open { mode: 0o640, .. })));
+        assert!(matches!(open(&store, &PAIRS), Err(KeyStoreError::Open { mode: 0o640, .. })));
         fs::remove_file(&identity).unwrap();
         private(&identity, "AGE-SECRET-KEY-1DAMAGED\n");
-        let error = open(&store, &AUTHORITIES).unwrap_err();
+        let error = open(&store, &PAIRS).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("DAMAGED"));
         assert!(matches!(error, KeyStoreError::Empty { .. }));
     }
@@ -332,6 +334,6 @@ mod tests {
         let mut bytes = fs::read(&path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         fs::write(&path, bytes).unwrap();
-        assert!(matches!(open(&store, &AUTHORITIES), Err(KeyStoreError::Locked { .. })));
+        assert!(matches!(open(&store, &PAIRS), Err(KeyStoreError::Locked { .. })));
     }
 }

@@ -14,11 +14,12 @@ use crate::artifact::Secret;
 use crate::desired::programs::upload_file;
 use crate::desired::{ArchiveContent, LocalFiles};
 use crate::desired::packages::needs_repository;
-use crate::key_store;
+use crate::key_store::generation::{self, Certificates};
 use crate::signing_key;
 use crate::trust::inspect;
 use crate::trust::refresh::ExternalEtcdFiles;
-use crate::trust::specification::Authority;
+use crate::trust::authorities::Given;
+use crate::trust::specification::{Authority, ClusterPair};
 use crate::names::Digest;
 use crate::plan::{AuthorityKeys, Cni, ManifestSource, Plan, Source};
 use crate::yaml;
@@ -131,19 +132,25 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
 ///
 /// # Errors
 /// One cannot be read or is none.
-pub fn authorities(plan: &Plan) -> Result<BTreeMap<Authority, String>, LocalFileError> {
-    let paths: Vec<(Authority, PathBuf)> = match &plan.pki.authority {
+pub fn authorities(plan: &Plan) -> Result<Given, LocalFileError> {
+    let paths: Vec<(ClusterPair, PathBuf)> = match &plan.pki.authority {
         AuthorityKeys::Hosts => Vec::new(),
         AuthorityKeys::Operator(store) => {
             let all = Authority::ALL.into_iter().filter(|authority| plan.etcd.external.is_none() || *authority != Authority::Etcd);
-            all.map(|authority| (authority, key_store::certificate_file(store, authority))).collect()
+            let of = |authority| {
+                let Certificates { current, next } = generation::certificates(store, authority);
+                let next = next.map(|path| (ClusterPair::NextAuthority(authority), path));
+                std::iter::once((ClusterPair::Authority(authority), current)).chain(next)
+            };
+            all.flat_map(of).collect()
         }
         AuthorityKeys::External { cluster, front_proxy, etcd } => {
             let etcd = etcd.as_ref().map(|path| (Authority::Etcd, path.clone()));
-            [(Authority::Kubernetes, cluster.clone()), (Authority::FrontProxy, front_proxy.clone())].into_iter().chain(etcd).collect()
+            let all = [(Authority::Kubernetes, cluster.clone()), (Authority::FrontProxy, front_proxy.clone())].into_iter().chain(etcd);
+            all.map(|(authority, path)| (ClusterPair::Authority(authority), path)).collect()
         }
     };
-    let read = |(authority, path): (Authority, PathBuf)| {
+    let read = |(pair, path): (ClusterPair, PathBuf)| {
         let text = std::fs::read_to_string(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if plan.pki.authority.store().is_some() => LocalFileError::NoStore(path.clone()),
             _ => LocalFileError::Read { path: path.clone(), source },
@@ -153,7 +160,7 @@ pub fn authorities(plan: &Plan) -> Result<BTreeMap<Authority, String>, LocalFile
         if let Some(other) = certificates.iter().find(|certificate| !certificate.is_authority) {
             return Err(wrong(format!("`{}` may not sign certificates", other.subject)));
         }
-        Ok((authority, text))
+        Ok((pair, text))
     };
     paths.into_iter().map(read).collect()
 }

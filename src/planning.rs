@@ -325,9 +325,12 @@ async fn material<T: Transport>(
     let survey = authorities::survey_towards(plan, facts, standing.stage, &options.rotation, &local.authorities).map_err(problems)?;
     let (mut keys, mut stored) = (BTreeMap::new(), Vec::new());
     for wanted in authorities::needed_keys(plan, version, facts, &survey, requested, now).map_err(problems)? {
-        let KeySource::Host(host) = &wanted.from else {
-            stored.extend(wanted.pair.authority());
-            continue;
+        let host = match &wanted.from {
+            KeySource::Host(host) => host,
+            KeySource::Store(key) => {
+                stored.push((wanted.pair, *key));
+                continue;
+            }
         };
         let mut found = transport
             .fetch(host, std::slice::from_ref(&wanted.path))
@@ -338,8 +341,9 @@ async fn material<T: Transport>(
         }
     }
     if let Some(store) = plan.pki.authority.store().filter(|_| !stored.is_empty()) {
-        let opened = key_store::open(store, &stored).map_err(|error| Failure::from_error(Kind::LocalFile, &error).hint("nothing was changed"))?;
-        keys.extend(opened.into_iter().map(|(authority, key)| (ClusterPair::Authority(authority), key)));
+        let wanted: Vec<ClusterPair> = stored.iter().map(|(_, key)| *key).collect();
+        let opened = key_store::open(store, &wanted).map_err(|error| Failure::from_error(Kind::LocalFile, &error).hint("nothing was changed"))?;
+        keys.extend(stored.into_iter().filter_map(|(pair, key)| Some((pair, opened.get(&key)?.clone()))));
     }
     let external_etcd = local.external_etcd.as_ref();
     plan_material(TrustInputs { plan, version, facts, survey: &survey, keys: &keys, external_etcd, requested, now }).map_err(problems)

@@ -62,12 +62,13 @@ pub struct FoundPair {
 pub enum KeySource {
     /// A host that keeps it.
     Host(HostName),
-    /// The operator's store.
-    Store,
+    /// The operator's store, where it is the key of that pair.
+    Store(ClusterPair),
 }
 
-/// Certificates of CAs whose keys are not on hosts, PEM: the plan's or the store's.
-pub type Given = BTreeMap<Authority, String>;
+/// Certificates of CAs whose keys are not on hosts, PEM: the plan's or the store's. While a CA of a
+/// store is replaced, the one that follows it is there, too.
+pub type Given = BTreeMap<ClusterPair, String>;
 
 /// A key file that must be fetched before material can be planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +130,7 @@ pub fn survey(
 }
 
 /// As `survey`, while pairs are replaced: what shall be there is what their next state asks for. A CA
-/// that is given is neither made nor replaced.
+/// that is given is never made here.
 ///
 /// # Errors
 /// Every reason found for not going on.
@@ -143,8 +144,8 @@ pub fn survey_towards(
     let mut problems = Vec::new();
     let mut pairs = BTreeMap::new();
     for pair in ClusterPair::of(plan) {
-        let of_pair = match pair.authority().and_then(|authority| given.get(&authority)) {
-            Some(text) => given::survey(plan, facts, pair, text).map(|found| vec![(pair, found)]),
+        let of_pair = match given.get(&pair) {
+            Some(text) => given::survey(plan, facts, pair, (text, given), aims.get(&pair).copied()).map(|found| vec![(pair, found)]),
             None => walking::survey(plan, facts, stage, pair, aims.get(&pair).copied()),
         };
         match of_pair {

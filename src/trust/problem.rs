@@ -109,6 +109,16 @@ pub enum TrustProblem {
         /// Whose certificate it should be.
         pair: ClusterPair,
     },
+    /// A host trusts a CA that the operator's store does not have.
+    #[error("host {host}: {path} holds a CA that the key store does not have beside the {pair}: it is being replaced with another copy of the store, so bring that copy here; if somebody added it by hand, take it out of the file first")]
+    NotInStore {
+        /// Which host.
+        host: HostName,
+        /// Which file.
+        path: RemotePath,
+        /// Beside which one.
+        pair: ClusterPair,
+    },
     /// A given certificate cannot be read.
     #[error("the certificate of the {pair} cannot be used: {problem}")]
     Given {

@@ -18,6 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::authorities::Given;
 use super::inspect::{self, Certificate, InspectError};
 use super::problem::TrustProblem;
 use super::specification::{Authority, ClusterPair};
@@ -212,6 +213,35 @@ pub fn position(plan: &Plan, facts: &BTreeMap<HostName, Facts>, pair: ClusterPai
         return Ok(None);
     }
     Ok(Some(position))
+}
+
+/// Reads where a CA stands whose certificates are given (`authorities::Given`). `None`: none follows
+/// it, so there is no walk.
+///
+/// # Errors
+/// A given certificate cannot be read.
+pub fn position_of_given(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    pair: ClusterPair,
+    given: &Given,
+) -> Result<Option<Position>, TrustProblem> {
+    let read = |pair: ClusterPair| {
+        let items = given.get(&pair).map(|text| items(pair, text)).transpose();
+        items.map_err(|problem| TrustProblem::Given { pair, problem })
+    };
+    let (Some(old), Some(new)) = (read(pair)?, pair.next().map(read).transpose()?.flatten().and_then(|items| items.into_iter().next())) else {
+        return Ok(None);
+    };
+    let state_of = |host: &Host| {
+        let text = facts.get(&host.name)?.state.text(&pair.public_path())?;
+        // What cannot be read is written anew.
+        let found = items(pair, text).ok()?;
+        let place = found.iter().position(|item| item.identity == new.identity);
+        Some((host.name.clone(), step_of(place, found.len())))
+    };
+    let hosts = plan.hosts.iter().filter(|host| pair.is_on(plan, host)).filter_map(state_of).collect();
+    Ok(Some(Position { hosts, old, new }))
 }
 
 /// The state of a file from the place of the new one in it.

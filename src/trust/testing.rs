@@ -136,7 +136,7 @@ impl Hosts {
         let key = |request: &KeyRequest| {
             let key = match &request.from {
                 KeySource::Host(host) => self.hidden.get(&(host.clone(), request.path.clone()))?,
-                KeySource::Store => self.store.get(&request.pair)?,
+                KeySource::Store(pair) => self.store.get(pair)?,
             };
             Some((request.pair, key.clone()))
         };

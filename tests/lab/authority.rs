@@ -113,6 +113,45 @@ fn the_operator_keeps_the_keys_of_the_authorities() {
     cluster.wait_for_node(WORKER, "True", Duration::from_secs(60));
     nothing_is_left_to_do(&desk, &both, 2);
     no_host_has_a_key(&machines, &desk, &identity, &[CONTROL_PLANE, WORKER]);
+    if std::env::var_os("SLIPWAY_TORTURE").is_some() {
+        they_are_replaced(&machines, &desk, &identity, &both);
+    }
+}
+
+/// Every CA of the store is replaced, killed on the way; a copy of the store from before is refused.
+fn they_are_replaced(machines: &Machines, desk: &Desk, identity: &age::x25519::Identity, plan: &str) {
+    let certificate = |host: &str| machines.shell(host, "cat /etc/kubernetes/pki/ca.crt");
+    let (hosts, before) = ([CONTROL_PLANE, WORKER], certificate(CONTROL_PLANE));
+    let rotate = ["certs", "rotate-ca", plan, "--ca", "cluster", "--ca", "etcd", "--ca", "front-proxy", "--yes"];
+    machines.step("to state 1, killed on the way");
+    let running = desk.start(&rotate);
+    eventually("it is on its way", Duration::from_secs(120), || if running.err().contains("to state 1") { Ok(()) } else { Err(running.err()) });
+    std::thread::sleep(Duration::from_secs(3));
+    running.kill();
+    desk.run_for(0, &[rotate.as_slice(), &["--until", "trust-both"]].concat()).says("state 1");
+    no_host_has_a_key(machines, desk, identity, &hosts);
+    nothing_is_left_to_do(desk, plan, 2);
+
+    machines.step("a store without the new CAs is refused");
+    std::fs::rename(desk.path("authorities/ca-next.crt"), desk.path("elsewhere.crt")).expect("a file can be moved");
+    desk.run_for(4, &["apply", plan, "--yes"]).says("another copy of the store");
+    std::fs::rename(desk.path("elsewhere.crt"), desk.path("authorities/ca-next.crt")).expect("a file can be moved");
+
+    machines.step("to the end; credentials that were signed in state 2 are good there");
+    desk.run_for(0, &[rotate.as_slice(), &["--until", "sign-new"]].concat()).says("state 2");
+    desk.run_for(0, &["kubeconfig", "user", plan, "--name", "olga", "--group", "testers", "--out", "olga.kubeconfig"]);
+    desk.run_for(0, &rotate).says("trusts only what is new");
+    let after = certificate(WORKER);
+    assert!(!after.contains(before.trim()) && after.matches("BEGIN CERTIFICATE").count() == 1, "{after}");
+    assert_eq!(after, std::fs::read_to_string(desk.path("authorities/ca.crt")).expect("the store has it"));
+    assert!(!desk.path("authorities/ca-next.crt").exists() && desk.path("authorities/ca-old.key.age").exists());
+    no_host_has_a_key(machines, desk, identity, &hosts);
+    let kubeconfig = std::fs::read_to_string(desk.path("olga.kubeconfig")).expect("it was written");
+    let asked = machines.shell(CONTROL_PLANE, &format!("umask 077; cat > /run/olga <<'END'\n{kubeconfig}\nEND\nkubectl --kubeconfig /run/olga auth can-i create selfsubjectaccessreviews.authorization.k8s.io; rm /run/olga"));
+    assert_eq!(asked.trim(), "yes", "whoever is authenticated may ask this");
+    let cluster = Cluster::of(desk, machines, plan, CONTROL_PLANE);
+    cluster.wait_for_node(WORKER, "True", Duration::from_secs(60));
+    nothing_is_left_to_do(desk, plan, 2);
 }
 
 fn write_private(desk: &Desk, name: &str, text: &str) {

@@ -9,14 +9,15 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::super::{Output, PlanFile, check, kubeconfig, sessions, survey};
+use super::super::cluster_authority::{self, ClusterAuthority};
+use super::super::{Output, PlanFile, check, sessions, survey};
 use crate::cluster::live::FIELD_MANAGER;
 use crate::cluster::wire::describe;
 use crate::failure::{Failure, Kind};
 use crate::names::HostName;
-use crate::plan::{Host, KeyStore, Plan};
+use crate::plan::{Host, Plan};
 use crate::report::visible::visible;
-use crate::transport::Transport as _;
+use crate::transport::Transport;
 use crate::trust::approval::{Asked, KUBELET_CLIENT, KUBELET_SERVING, judge, judge_client};
 use crate::trust::csr::{self, Request};
 use crate::trust::issue::{Signer, Validity};
@@ -47,21 +48,21 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let work = async {
         let (cluster, _) = survey.living()?;
         let client = cluster.client().await.map_err(|error| Failure::new(Kind::Cluster, error.message))?;
-        settle(&plan, &Api::all(client), arguments.show).await
+        settle(&plan, transport.as_ref(), &Api::all(client), arguments.show).await
     };
     let result = work.await;
     transport.close().await;
     result
 }
 
-async fn settle(plan: &Plan, api: &Api<CertificateSigningRequest>, show: bool) -> Result<(), Failure> {
+async fn settle<T: Transport>(plan: &Plan, transport: &T, api: &Api<CertificateSigningRequest>, show: bool) -> Result<(), Failure> {
     let unanswered = |error: &kube::Error| Failure::new(Kind::Cluster, describe(error));
     let all = api.list(&ListParams::default()).await.map_err(|error| unanswered(&error))?;
     let mut refused = 0;
     let mut open = 0;
-    let (store, mut signer) = (plan.pki.authority.store(), None);
+    let (in_store, mut signer) = (plan.pki.authority.store().is_some(), None);
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    for request in all.items.iter().filter(|request| if store.is_some() { is_unsigned(request) } else { is_open(request) }) {
+    for request in all.items.iter().filter(|request| if in_store { is_unsigned(request) } else { is_open(request) }) {
         open += 1;
         let name = request.metadata.name.as_deref().unwrap_or_default();
         match verdict(plan, request) {
@@ -70,8 +71,9 @@ async fn settle(plan: &Plan, api: &Api<CertificateSigningRequest>, show: bool) -
                 if !show {
                     let now = Timestamp::now();
                     // The store is only opened, and its passphrase asked for, if there is something to sign.
-                    if let (Some(store), None) = (store, &signer) {
-                        signer = Some(load(plan, store, now)?);
+                    if in_store && signer.is_none() {
+                        let ClusterAuthority { certificate, key, .. } = cluster_authority::fetch(plan, transport).await?;
+                        signer = Some(Signer::load(&certificate, &key, now).map_err(|error| Failure::from_error(Kind::Refused, &error))?);
                     }
                     let patch = Patch::Merge(approval(request, now));
                     let approved = api.patch_approval(name, &parameters, &patch).await.map_err(|error| unanswered(&error))?;
@@ -113,12 +115,6 @@ fn is_unsigned(request: &CertificateSigningRequest) -> bool {
     [KUBELET_SERVING, KUBELET_CLIENT].contains(&request.spec.signer_name.as_str())
         && status.and_then(|status| status.certificate.as_ref()).is_none_or(|certificate| certificate.0.is_empty())
         && conditions.iter().all(|condition| condition.type_ == "Approved")
-}
-
-/// The cluster's CA from the operator's store.
-fn load(plan: &Plan, store: &KeyStore, now: Timestamp) -> Result<Signer, Failure> {
-    let (certificate, key) = kubeconfig::user::from_store(plan, store)?;
-    Signer::load(&certificate, &key, now).map_err(|error| Failure::from_error(Kind::Refused, &error))
 }
 
 /// The certificate as the signer of an approved request hands it out.

@@ -15,6 +15,7 @@ use crate::local_files;
 use crate::plan::{AuthorityKeys, Plan};
 use crate::transport::Transport as _;
 use crate::trust::authorities::Given;
+use crate::trust::specification::ClusterPair;
 use crate::trust::decide::{FoundLeaf, Requested};
 use crate::trust::import::{Wanted, judge};
 use crate::trust::inspect;
@@ -63,7 +64,7 @@ pub(super) fn read(plan: &Plan, given: &Given, directory: &Path, now: Timestamp)
             continue;
         }
         let (certificate, key) = (bytes(&files.certificate)?, Secret::new(bytes(&files.key)?));
-        let text = given.get(&leaf.authority).map(String::as_bytes).unwrap_or_default();
+        let text = given.get(&ClusterPair::Authority(leaf.authority)).map(String::as_bytes).unwrap_or_default();
         let authority = inspect::certificate(text).map_err(|error| Failure::new(Kind::LocalFile, format!("the {} cannot be used: {error}", leaf.authority)))?;
         let wanted = Wanted { leaf: &leaf, authority: &authority, renew_before: plan.pki.renew_before, now };
         match judge(wanted, &certificate, &key) {

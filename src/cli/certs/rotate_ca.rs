@@ -15,9 +15,10 @@ use crate::artifact::Artifact;
 use crate::cluster::live::LiveCluster;
 use crate::failure::{Failure, Kind};
 use crate::graph::StepGraph;
+use crate::local_files;
 use crate::names::{Digest, RemotePath};
 use crate::phase::Stage;
-use crate::plan::Plan;
+use crate::plan::{AuthorityKeys, Plan};
 use crate::planning::{self, Access, Options, Planned};
 use crate::report::difference::Difference;
 use crate::standing;
@@ -28,6 +29,7 @@ use crate::trust::rotation::{self, Aim, Aims, Position, Step};
 use crate::trust::specification::{Authority, ClusterPair};
 
 mod settle;
+mod stored;
 
 /// A state is planned again until nothing is left, at most so often: a kubelet may renew its
 /// certificate in between.
@@ -86,8 +88,8 @@ type Positions = BTreeMap<ClusterPair, Option<Position>>;
 pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = check::load_plan(&arguments.file, Output::Text)?;
     let authorities = arguments.which.iter().any(|which| !matches!(which, Which::ServiceAccount));
-    if authorities && !arguments.status && !loaded.plan.pki.authority.are_on_hosts() {
-        return Err(Failure::new(Kind::Refused, "the CA keys of this plan are not on its hosts (`pki.authority`), and slipway rotates only those that are")
+    if authorities && !arguments.status && matches!(loaded.plan.pki.authority, AuthorityKeys::External { .. }) {
+        return Err(Failure::new(Kind::Refused, "the CAs of this plan are kept by somebody else (`pki.authority`), and slipway cannot make new ones for them")
             .hint("`--ca service-account` rotates the service-account key"));
     }
     let transport = sessions::open(&loaded.plan)?;
@@ -133,6 +135,7 @@ impl Rotation<'_> {
             }
             self.before_trusting_old(&positions, &aims).await?;
             self.bring(&aims).await?;
+            stored::retire(&self.plan, &aims)?;
             print!("{}", status(&self.positions().await?));
             return Ok(());
         }
@@ -154,8 +157,10 @@ impl Rotation<'_> {
             }
             let aims = rotation::forward(&positions);
             let ends = aims.values().any(|aim| aim.retire);
+            stored::begin(&self.plan, &positions, &aims)?;
             let prepared = self.bring(&aims).await?;
             if ends {
+                stored::retire(&self.plan, &aims)?;
                 settle::finished(&prepared.planned.cluster, &positions).await;
                 println!("done: cluster {} trusts only what is new", self.plan.name);
                 println!("kubeconfigs that were copied from it hold the old CA: `slipway kubeconfig` writes new ones");
@@ -176,9 +181,14 @@ impl Rotation<'_> {
             return Err(Failure::new(Kind::Refused, format!("cluster {} is not formed yet", self.plan.name)).hint("run `slipway apply` first"));
         }
         let chosen = |pair: &ClusterPair| self.arguments.which.iter().any(|which| which.includes(*pair));
+        let given = local_files::authorities(&self.plan).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
         let mut positions = Positions::new();
         for pair in ClusterPair::of(&self.plan).filter(chosen) {
-            let position = rotation::position(&self.plan, &facts, pair);
+            let position = if given.contains_key(&pair) {
+                rotation::position_of_given(&self.plan, &facts, pair, &given)
+            } else {
+                rotation::position(&self.plan, &facts, pair)
+            };
             positions.insert(pair, position.map_err(|problem| Failure::from_error(Kind::Refused, &problem))?);
         }
         if positions.is_empty() {

@@ -7,18 +7,19 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::super::cluster_authority::{self, ClusterAuthority};
 use super::super::{Output, PlanFile, check, sessions};
 use super::write;
 use crate::artifact::Secret;
 use crate::failure::{Failure, Kind};
 use crate::names::{Digest, Span};
-use crate::plan::{AuthorityKeys, KeyAlgorithm, KeyStore, Plan};
+use crate::plan::{KeyAlgorithm, Plan};
 use crate::report::journal::{self, Issuance, Journal};
-use crate::transport::Transport;
+use crate::transport::Transport as _;
 use crate::trust::inspect::{self, Certificate};
 use crate::trust::issue::{self, IssueError, Signer, Validity};
-use crate::trust::specification::{Authority, ClusterPair, Subject};
-use crate::{key_store, local_files, yaml};
+use crate::trust::specification::Subject;
+use crate::yaml;
 
 /// The group whose members no rule of the cluster can refuse anything.
 const MASTERS: &str = "system:masters";
@@ -54,14 +55,14 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let subject = subject(&arguments.name, &arguments.groups, arguments.allow_masters)?;
     check_life(arguments.life, plan)?;
     let transport = sessions::open(plan)?;
-    let authority = fetch_authority(plan, transport.as_ref()).await;
+    let authority = cluster_authority::fetch(plan, transport.as_ref()).await;
     transport.close().await;
-    let (ca, key) = authority?;
+    let ClusterAuthority { certificate: ca, key, trusted } = authority?;
     let now = Timestamp::now();
     let failed = |error: IssueError| Failure::from_error(Kind::Refused, &error);
     let (certificate, pem, user_key) = sign(&ca, &key, &subject, arguments.life, now).map_err(failed)?;
     let server = arguments.server.clone().unwrap_or_else(|| plan.public_url());
-    let text = yaml::write(&kubeconfig(plan.name.as_str(), &arguments.name, &server, &ca, &pem, &user_key));
+    let text = yaml::write(&kubeconfig(plan.name.as_str(), &arguments.name, &server, &trusted, &pem, &user_key));
     let issuance = Issuance {
         name: subject.common_name.clone(),
         groups: subject.organizations.iter().cloned().collect(),
@@ -107,44 +108,6 @@ fn check_life(life: Span, plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The cluster's CA, from the first control plane that has both halves.
-async fn fetch_authority<T: Transport>(plan: &Plan, transport: &T) -> Result<(Certificate, Secret), Failure> {
-    let pair = ClusterPair::Authority(Authority::Kubernetes);
-    match &plan.pki.authority {
-        AuthorityKeys::Hosts => {}
-        AuthorityKeys::External { .. } => {
-            return Err(Failure::new(Kind::Refused, "the cluster's CA is kept by somebody else (`pki.authority`), who alone can sign credentials"));
-        }
-        AuthorityKeys::Operator(store) => return from_store(plan, store),
-    }
-    let paths = [pair.public_path(), pair.key_path()];
-    let mut reasons = Vec::new();
-    for host in plan.control_planes() {
-        match transport.fetch(&host.name, &paths).await {
-            Err(error) => reasons.push(error.to_string()),
-            Ok(mut files) => match (files.remove(&paths[0]), files.remove(&paths[1])) {
-                (Some(certificate), Some(key)) => match inspect::certificate(certificate.expose()) {
-                    Ok(certificate) => return Ok((certificate, key)),
-                    Err(error) => reasons.push(format!("host {}: {} cannot be used: {error}", host.name, paths[0])),
-                },
-                (None, _) => reasons.push(format!("host {} has no {}", host.name, paths[0])),
-                (_, None) => reasons.push(format!("host {} has no {}", host.name, paths[1])),
-            },
-        }
-    }
-    Err(Failure::new(Kind::Cluster, reasons.join("\nerror: ")).hint("credentials are signed by the cluster's CA, so its key is needed"))
-}
-
-/// The cluster's CA, where the operator keeps it.
-pub(in crate::cli) fn from_store(plan: &Plan, store: &KeyStore) -> Result<(Certificate, Secret), Failure> {
-    let authorities = local_files::authorities(plan).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
-    let text = authorities.get(&Authority::Kubernetes).map(String::as_bytes).unwrap_or_default();
-    let certificate = inspect::certificate(text).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
-    let mut keys = key_store::open(store, &[Authority::Kubernetes]).map_err(|error| Failure::from_error(Kind::LocalFile, &error))?;
-    let key = keys.remove(&Authority::Kubernetes).ok_or_else(|| Failure::new(Kind::LocalFile, "the key store has no key of the cluster's CA"))?;
-    Ok((certificate, key))
-}
-
 fn sign(ca: &Certificate, key: &Secret, subject: &Subject, life: Span, now: Timestamp) -> Result<(Certificate, String, Secret), IssueError> {
     let signer = Signer::load(ca, key, now)?;
     // It would be refused from the moment the CA ends.
@@ -157,14 +120,14 @@ fn sign(ca: &Certificate, key: &Secret, subject: &Subject, life: Span, now: Time
     Ok((certificate, pem, user_key.private))
 }
 
-fn kubeconfig(cluster: &str, name: &str, server: &str, ca: &Certificate, certificate: &str, key: &Secret) -> Value {
+fn kubeconfig(cluster: &str, name: &str, server: &str, trusted: &str, certificate: &str, key: &Secret) -> Value {
     use base64::Engine as _;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let user = format!("{cluster}-{name}");
     json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{ "name": cluster, "cluster": { "server": server, "certificate-authority-data": encode(ca.pem().as_bytes()) } }],
+        "clusters": [{ "name": cluster, "cluster": { "server": server, "certificate-authority-data": encode(trusted.as_bytes()) } }],
         "users": [{ "name": user, "user": { "client-certificate-data": encode(certificate.as_bytes()), "client-key-data": encode(key.expose()) } }],
         "contexts": [{ "name": user, "context": { "cluster": cluster, "user": user } }],
         "current-context": user,
@@ -230,7 +193,7 @@ mod tests {
         assert_eq!(late.not_after, ca.not_after);
         assert!(sign(&ca, &key, &subject, Span::seconds(60), day(4000)).is_err());
 
-        let text = yaml::write(&kubeconfig("prod", "olga", "https://api:6443", &ca, &pem, &user_key));
+        let text = yaml::write(&kubeconfig("prod", "olga", "https://api:6443", &ca.pem(), &pem, &user_key));
         let read = crate::trust::kubeconfig::read(&text).unwrap();
         assert_eq!(read.server, "https://api:6443");
         assert_eq!(read.authority, Some(ca.pem().into_bytes()));

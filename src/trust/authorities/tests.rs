@@ -18,7 +18,7 @@ fn problems(hosts: &Hosts, stage: Stage) -> String {
 
 fn requested(hosts: &Hosts, stage: Stage) -> Vec<String> {
     let requests = hosts.requests(stage, day(1)).unwrap();
-    requests.iter().map(|request| format!("{} from {}", request.path, match &request.from { crate::trust::authorities::KeySource::Host(host) => host.as_str(), crate::trust::authorities::KeySource::Store => "the store" })).collect()
+    requests.iter().map(|request| format!("{} from {}", request.path, match &request.from { crate::trust::authorities::KeySource::Host(host) => host.as_str(), crate::trust::authorities::KeySource::Store(_) => "the store" })).collect()
 }
 
 /// A CA that is not this cluster's.

@@ -40,7 +40,7 @@ impl Elsewhere {
         let mut plan = plan(kind);
         plan.pki.authority = AuthorityKeys::External { cluster: "a".into(), front_proxy: "b".into(), etcd: Some("c".into()) };
         let mut hosts = Hosts::new(plan);
-        hosts.given = self.authorities.iter().map(|(authority, certificate, _)| (*authority, certificate.pem())).collect();
+        hosts.given = self.authorities.iter().map(|(authority, certificate, _)| (ClusterPair::Authority(*authority), certificate.pem())).collect();
         hosts
     }
 

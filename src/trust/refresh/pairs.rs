@@ -163,7 +163,7 @@ fn files_of(inputs: TrustInputs<'_>, pair: ClusterPair, ready: &ReadyPair, host:
         TrustFile { path: pair.key_path(), mode: PRIVATE, content, phase }
     });
     let signing = ready.walk.as_ref().filter(|walk| {
-        keeper && walk.aim.step == Step::TrustBoth && pair == ClusterPair::Authority(Authority::Kubernetes)
+        keeper && may_leave && walk.aim.step == Step::TrustBoth && pair == ClusterPair::Authority(Authority::Kubernetes)
     });
     let signing = signing.and_then(|walk| walk.trusted.first()).map(|signer| TrustFile {
         path: rotation::signing_certificate(),

@@ -378,6 +378,150 @@ fn turning_back_can_be_cut_off_too() {
     }
 }
 
+/// A cluster whose operator keeps the CA keys, and what a rotation does in the key store.
+struct Operated {
+    hosts: Hosts,
+}
+
+impl Operated {
+    fn new() -> Self {
+        let mut plan = plan("dedicated-etcd");
+        plan.pki.authority = crate::plan::AuthorityKeys::Operator(crate::plan::KeyStore {
+            directory: "store".into(),
+            recipients: Vec::new(),
+            identity_file: None,
+            passphrase_file: None,
+        });
+        let mut operated = Self { hosts: Hosts::new(plan) };
+        for authority in Authority::ALL {
+            operated.draw(ClusterPair::Authority(authority));
+        }
+        let material = operated.hosts.run(Stage::Fresh, day(0)).unwrap();
+        operated.hosts.write(&material);
+        operated
+    }
+
+    fn draw(&mut self, pair: ClusterPair) {
+        use crate::trust::issue::{Validity, certify_authority, generate_key};
+        let key = generate_key(crate::plan::KeyAlgorithm::EcdsaP256).unwrap();
+        let validity = Validity { now: day(0), length: crate::names::Span::seconds(3650 * 86_400).0 };
+        let text = certify_authority(pair.authority().unwrap(), self.hosts.plan.kubernetes.version, &key, validity).unwrap();
+        self.hosts.given.insert(pair, text);
+        self.hosts.store.insert(pair, key.private);
+    }
+
+    fn positions(&self) -> BTreeMap<ClusterPair, Option<Position>> {
+        let Hosts { plan, facts, given, .. } = &self.hosts;
+        let of_given = |pair| (pair, position_of_given(plan, facts, pair, given).unwrap());
+        Authority::ALL.map(ClusterPair::Authority).map(of_given).into()
+    }
+
+    /// One run of the walk; `count` changes of it are made.
+    fn go(&mut self, aims: &Aims, count: usize) {
+        let begun = self.positions();
+        for pair in aims.keys().filter(|pair| begun[pair].is_none()) {
+            self.draw(pair.next().unwrap());
+        }
+        let material = self.hosts.run_towards(LIVING, aims, day(1)).unwrap();
+        let all = writes(&self.hosts, &material).len();
+        carry_out(&mut self.hosts, &material, count);
+        if count < all {
+            return;
+        }
+        let again = self.hosts.run(LIVING, day(1)).unwrap();
+        assert_eq!(again.events, Vec::new(), "the state holds by itself");
+        for (pair, aim) in aims.iter().filter(|(_, aim)| aim.retire) {
+            let next = pair.next().unwrap();
+            let (text, key) = (self.hosts.given.remove(&next).unwrap(), self.hosts.store.remove(&next).unwrap());
+            if aim.step == Step::TrustNew {
+                self.hosts.given.insert(*pair, text);
+                self.hosts.store.insert(*pair, key);
+            }
+        }
+    }
+
+    fn has_no_key(&self) {
+        for pair in Authority::ALL.map(ClusterPair::Authority) {
+            for path in [pair.key_path(), pair.next().unwrap().key_path(), pair.next().unwrap().public_path(), signing_certificate()] {
+                for (host, facts) in &self.hosts.facts {
+                    assert!(!is_file(&facts.state, &path), "{path} on {host}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn authorities_of_the_operator_walk_without_a_key_on_any_host() {
+    let mut operated = Operated::new();
+    let before = operated.hosts.given.clone();
+    let mut states = Vec::new();
+    for _ in 0..5 {
+        let aims = forward(&operated.positions());
+        operated.go(&aims, usize::MAX);
+        operated.has_no_key();
+        states.push((leaves(&operated.hosts), trusted(&operated.hosts)));
+    }
+    assert!(operated.positions().values().all(Option::is_none), "the walk has ended");
+    assert!(before.iter().all(|(pair, text)| operated.hosts.given[pair] != *text), "and everything is new");
+    for two in states.windows(2) {
+        assert_eq!(verifies(&two[0].0, &two[1].1), Ok(()));
+        assert_eq!(verifies(&two[1].0, &two[0].1), Ok(()));
+    }
+    assert!(verifies(&states[0].0, &states[4].1).is_err());
+}
+
+#[test]
+fn walks_of_the_operators_authorities_turn_back_and_are_cut_off_like_others() {
+    for step in 1..=3 {
+        let mut operated = Operated::new();
+        for _ in 0..step {
+            let aims = forward(&operated.positions());
+            operated.go(&aims, usize::MAX);
+        }
+        let material = operated.hosts.run_towards(LIVING, &forward(&operated.positions()), day(1)).unwrap();
+        for count in (0..writes(&operated.hosts, &material).len()).step_by(13) {
+            for forwards in [true, false] {
+                let mut cut = Operated { hosts: operated.hosts.clone() };
+                cut.go(&forward(&cut.positions()), count);
+                cut.hosts.run(LIVING, day(1)).unwrap_or_else(|problems| panic!("apply after {count} of {step}: {problems:?}"));
+                for _ in 0..6 {
+                    let positions = cut.positions();
+                    if positions.values().all(Option::is_none) {
+                        break;
+                    }
+                    // Once a host trusts the new one only, there is one way.
+                    let aims = if forwards { forward(&positions) } else { back(&positions).unwrap_or_else(|_| forward(&positions)) };
+                    cut.go(&aims, usize::MAX);
+                }
+                assert!(cut.positions().values().all(Option::is_none), "after {count} of {step}");
+                cut.has_no_key();
+                assert_eq!(verifies(&leaves(&cut.hosts), &trusted(&cut.hosts)), Ok(()));
+            }
+        }
+    }
+}
+
+/// A colleague's copy of the store, from before the rotation, would turn hosts back without a word.
+#[test]
+fn a_store_without_the_new_authority_is_refused_in_every_state() {
+    let mut operated = Operated::new();
+    let stale = operated.hosts.given.clone();
+    let mut refused = 0;
+    for _ in 0..4 {
+        let aims = forward(&operated.positions());
+        operated.go(&aims, usize::MAX);
+        let mut with_stale = operated.hosts.clone();
+        with_stale.given = stale.clone();
+        if let Err(problems) = with_stale.run(LIVING, day(1)) {
+            let told = |problem: &TrustProblem| matches!(problem, TrustProblem::NotInStore { .. } | TrustProblem::NotTheGiven { .. });
+            assert!(problems.iter().all(told), "{problems:?}");
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 3, "from state 1 on");
+}
+
 #[test]
 fn once_a_host_trusts_the_new_one_only_there_is_no_way_back() {
     let hosts = hosts_at("external", Step::TrustNew);

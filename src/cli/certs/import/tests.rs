@@ -3,7 +3,7 @@
 use super::*;
 use crate::names::RemotePath;
 use crate::phase::Stage;
-use crate::trust::specification::Authority;
+use crate::trust::specification::{Authority, ClusterPair};
 use crate::trust::testing::{Hosts, name, openssl, plan};
 
 const AUTHORITIES: [(&str, &str); 3] = [("cluster", "kubernetes"), ("front-proxy", "front-proxy-ca"), ("etcd", "etcd-ca")];
@@ -43,7 +43,9 @@ fn sign(directory: &Path, authority: &str) {
 
 fn given(directory: &Path) -> Given {
     let text = |name: &str| fs::read_to_string(directory.join(format!("{name}.crt"))).unwrap();
-    [(Authority::Kubernetes, text("cluster")), (Authority::FrontProxy, text("front-proxy")), (Authority::Etcd, text("etcd"))].into()
+    [(Authority::Kubernetes, "cluster"), (Authority::FrontProxy, "front-proxy"), (Authority::Etcd, "etcd")]
+        .map(|(authority, name)| (ClusterPair::Authority(authority), text(name)))
+        .into()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 
-use super::Positions;
+use super::{Positions, stored};
 use crate::artifact::Secret;
 use crate::cluster::live::{Component, LiveCluster};
 use crate::cluster::wire::Tls;
@@ -132,16 +132,10 @@ impl Settling<'_> {
         let bug = |text: String| Failure::new(Kind::Bug, text);
         let next = pair.next().ok_or_else(|| bug(format!("{pair} is followed by nothing")))?;
         let certificate = position.new.certificate.as_ref().ok_or_else(|| bug(format!("{next} has no certificate")))?;
-        let path = next.key_path();
-        let mut found: Option<Secret> = None;
-        for host in pair.keepers(self.plan) {
-            let files = self.transport.fetch(&host.name, std::slice::from_ref(&path)).await;
-            found = files.map_err(|error| Failure::from_error(Kind::Unreachable, &error))?.remove(&path);
-            if found.is_some() {
-                break;
-            }
-        }
-        let key = found.ok_or_else(|| Failure::new(Kind::Refused, format!("no host has {path}")))?;
+        let key = match stored::key(self.plan, next)? {
+            Some(key) => key,
+            None => self.key_on_hosts(pair, next).await?,
+        };
         let failed = |error: issue::IssueError| Failure::from_error(Kind::Refused, &error);
         let now = Timestamp::now();
         let signer = Signer::load(certificate, &key, now).map_err(failed)?;
@@ -149,6 +143,17 @@ impl Settling<'_> {
         let subject = Subject { common_name: "slipway-rotation-probe".to_owned(), organizations: BTreeSet::new() };
         let certificate_pem = signer.sign_client(&subject, &own, Validity { now, length: PROBE }).map_err(failed)?;
         Ok(ClientCredentials { ca_pem: String::new(), certificate_pem, key: own.private })
+    }
+
+    async fn key_on_hosts(&self, pair: ClusterPair, next: ClusterPair) -> Result<Secret, Failure> {
+        let path = next.key_path();
+        for host in pair.keepers(self.plan) {
+            let files = self.transport.fetch(&host.name, std::slice::from_ref(&path)).await;
+            if let Some(key) = files.map_err(|error| Failure::from_error(Kind::Unreachable, &error))?.remove(&path) {
+                return Ok(key);
+            }
+        }
+        Err(Failure::new(Kind::Refused, format!("no host has {path}")))
     }
 
     /// Every namespace's copy of the CA must hold what is trusted in this state.
