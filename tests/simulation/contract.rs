@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use slipway::artifact::snapshot::{Snapshot, Way};
 use slipway::artifact::undone::Undone;
 use slipway::artifact::{Artifact, Content, ProgramSource};
 use slipway::change::{Change, Reason};
@@ -145,6 +146,11 @@ fn restarted() -> Change {
     change(Artifact::Restarted { units: vec!["contract.service".into()], machine: false })
 }
 
+fn kept(from: &str, to: &str) -> Change {
+    let files = ["/etc/contract/file", "/etc/contract/none"].map(path).into();
+    change(Artifact::Snapshot(Snapshot { way: Way::new(from, to), files, etcd: None, keep: 3 }))
+}
+
 fn undone(at: &str) -> Change {
     change(Artifact::Undone(Undone::Path { path: path(at), restored: false }))
 }
@@ -198,6 +204,13 @@ fn scenarios(upload: &Path) -> Vec<(&'static str, Vec<Act>)> {
         ("a unit that is not there does not start", vec![changes([unit("one")])]),
         ("a program", vec![changes([program(Digest::of("program"))])]),
         ("a program that was replaced", vec![changes([program(Digest::of("program"))]), Act::Meddled("/usr/local/bin/contract", "another program")]),
+        (
+            "files are kept before upgrades",
+            vec![
+                changes([file("/etc/contract/file", 0o644, "one"), kept("v1.33.4", "v1.34.2"), file("/etc/contract/file", 0o644, "two")]),
+                changes([kept("v1.34.2", "v1.35.0")]),
+            ],
+        ),
         ("a file is taken back", vec![changes([file("/etc/contract/file", 0o644, "one")]), changes([undone("/etc/contract/file")])]),
         (
             "an original comes back",
@@ -223,6 +236,8 @@ fn told(facts: &Facts) -> Vec<String> {
         })
         .collect();
     lines.extend(facts.state.units.iter().map(|(name, unit)| format!("unit {name} {unit:?}")));
+    // The time is each host's own.
+    lines.extend(facts.state.snapshots.iter().map(|taken| format!("snapshot {} with etcd: {}", taken.way, taken.etcd)));
     lines.extend(facts.state.programs.iter().map(|(path, program)| format!("program {path} {} {:?}", program.mode, program.noted)));
     lines
 }
@@ -235,6 +250,7 @@ fn the_simulated_host_and_the_real_scripts_do_the_same() {
         roots: vec![path("/etc/contract"), path("/etc/systemd/system/contract.service"), path("/var/lib/slipway/records")],
         programs: vec![path("/usr/local/bin/contract")],
         units: vec!["contract.service".into()],
+        etcd_directory: Some(path("/var/lib/etcd")),
         ..ProbeRequest::default()
     };
     let scenarios = scenarios(upload.path());
