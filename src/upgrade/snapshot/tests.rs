@@ -1,3 +1,5 @@
+//! What is kept before which steps, and what is said where it cannot be.
+
 use super::*;
 use crate::artifact::snapshot::Taken;
 use crate::artifact::{Content, Secret};
