@@ -46,7 +46,7 @@ fn documented(snapshot: &str) -> String {
     let section = OPERATIONS.split("### Back to before an upgrade").nth(1).expect("the section is there");
     let script = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has a script");
     assert!(script.contains(EXAMPLE), "{script}");
-    format!("set -eu\n{}", script.replace(EXAMPLE, snapshot))
+    format!("set -eu\nexec 2>&1\n{}", script.replace(EXAMPLE, snapshot))
 }
 
 /// The names of some objects; none if nobody answers.
@@ -100,7 +100,9 @@ fn a_cluster_comes_back_with_the_snapshot_from_before_its_upgrade() {
 
     machines.step("the lines of the documentation bring the cluster back to it");
     assert_eq!(stored(&cluster).expect("it answers"), ["after", "before"]);
-    eprintln!("{}", machines.shell(HOST, &documented(&snapshot)));
+    let said = machines.shell(HOST, &documented(&snapshot));
+    eprintln!("{said}");
+    assert!(!said.contains("pgrep:"), "it waits until everything has stopped: {said}");
     let served = eventually("the API server of before serves", Duration::from_secs(120), || {
         let version: Value = serde_json::from_str(&cluster.ask(&["get", "--raw", "/version"])?).map_err(|error| error.to_string())?;
         stored(&cluster).map(|names| (version["gitVersion"].as_str().unwrap_or_default().to_owned(), names))
