@@ -14,7 +14,7 @@ use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
 use crate::graph::{Gate, Step};
 use crate::names::{HostName, RemotePath};
-use crate::phase::{StepId, Target};
+use crate::phase::{Phase, StepId, Target};
 use crate::plan::Limits;
 use crate::report::StepFailure;
 use crate::transport::{ApplyError, Transport, TransportError, Work};
@@ -199,7 +199,14 @@ async fn ended(limit: Duration, work: impl Future<Output = Result<(), ClusterErr
 
 fn failure(step: &Step, message: impl Into<String>) -> StepFailure {
     let (step, message) = (step.id.clone(), message.into());
-    StepFailure { step, change: None, message, status: None, stderr: String::new(), hint: None }
+    let hint = unbegun(&step);
+    StepFailure { step, change: None, message, status: None, stderr: String::new(), hint }
+}
+
+/// What to do about a step before which nothing was changed.
+fn unbegun(step: &StepId) -> Option<String> {
+    let text = "nothing else was begun; mend this and run the same command again, or go without snapshots (`upgrade: {snapshots: 0}` in the plan file)";
+    (step.phase == Phase::Snapshot).then(|| text.to_owned())
 }
 
 fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> Box<StepFailure> {
@@ -208,7 +215,7 @@ fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> Box<StepFa
         ApplyError::Script { change, status, stderr } => {
             let change =
                 change.and_then(|index| step.changes.get(*indices.get(index)?)).map(|change| change.artifact.id());
-            let hint = hint(status, &stderr);
+            let hint = hint(status, &stderr).or_else(|| unbegun(&step.id));
             StepFailure { change, status: Some(status), stderr, hint, ..failure(step, message) }
         }
         ApplyError::Transport(error) => {
@@ -220,7 +227,7 @@ fn host_failure(step: &Step, indices: &[usize], error: ApplyError) -> Box<StepFa
                 TransportError::Locked { .. } => Some("wait for the other run to end".into()),
                 TransportError::Root { .. } | TransportError::Command { .. } => None,
             };
-            StepFailure { hint, ..failure(step, message) }
+            StepFailure { hint: hint.or_else(|| unbegun(&step.id)), ..failure(step, message) }
         }
     })
 }
