@@ -156,7 +156,9 @@ pub async fn plan<T: Transport, C: Cluster>(
     let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = steps::on_hosts(&inputs, &facts, &nodes)?;
-    steps.extend(steps::on_cluster(&inputs, &cluster, options.now).await?);
+    let (on_cluster, kept) = steps::on_cluster(&inputs, &cluster, options.now).await?;
+    steps.extend(on_cluster);
+    warnings.extend(kept);
     let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;
     let leaving: Vec<Leaving> = departing.iter().map(Departing::place).collect();
     steps.extend(departed::steps(&plan, &departing));
