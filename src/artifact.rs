@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::names::{Digest, HostName, Mode, RemotePath};
-use crate::plan::Taint;
+use crate::plan::{Effect, Taint};
 
 pub mod maintenance;
 pub mod membership;
@@ -316,6 +316,8 @@ pub enum ObjectPolicy {
     /// It is made once, with the cluster; nobody minds if it goes later (the first bootstrap
     /// token expires). Concretely: it is wanted while the ConfigMap `cluster-info` is missing.
     WithCluster,
+    /// It is not there, if slipway made it. Only its name counts.
+    Absent,
 }
 
 /// Labels, taints and annotations that a Node shall have. Others are left alone.
@@ -331,6 +333,8 @@ pub struct NodeMarks {
     pub annotations: BTreeMap<String, String>,
     /// Taints; one with the same key and effect is replaced, others stay.
     pub taints: Vec<Taint>,
+    /// Taints that shall not be there, by key and effect.
+    pub absent_taints: Vec<(String, Effect)>,
     /// The node's pod networks, set once (Kubernetes forbids changing them).
     pub pod_cidrs: Vec<ipnet::IpNet>,
 }

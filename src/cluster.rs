@@ -8,6 +8,7 @@ use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::departed::Nodes;
 use crate::graph::Gate;
+use crate::inventory::Inventory;
 use crate::names::{HostName, RemotePath};
 use crate::plan::Host;
 use crate::upgrade::concerns::Concerns;
@@ -61,6 +62,11 @@ pub trait Cluster: Send + Sync {
         &self,
         artifacts: Vec<Artifact>,
     ) -> impl Future<Output = Result<Vec<Option<Change>>, ClusterError>> + Send;
+
+    /// What slipway made here, if it ever wrote that down.
+    fn inventory(&self) -> impl Future<Output = Result<Option<Inventory>, ClusterError>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// The members of slipway's own etcd, as one of them knows them that has a leader. A cluster that
     /// cannot tell is one in which no member joins.

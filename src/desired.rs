@@ -106,7 +106,7 @@ pub fn of_host(inputs: &Inputs<'_>, host: &Host) -> Result<Vec<(Phase, Vec<Artif
                 kubelet::artifacts(plan, host, system, release, &earlier)?
             }
             Phase::Formed => formed::artifacts(plan, &inputs.material.wishes.retired),
-            Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready => continue,
+            Phase::Healthy | Phase::ClusterObjects | Phase::Nodes | Phase::Network | Phase::Addons | Phase::Ready | Phase::Prune => continue,
             // Nothing is wanted by them; `upgrade` makes the first of them and moves changes into the last two.
             Phase::Snapshot | Phase::Leave | Phase::Reset | Phase::Controllers | Phase::KubeletUpgrade => continue,
         };

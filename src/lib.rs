@@ -21,6 +21,7 @@ pub mod failure;
 pub mod graph;
 pub mod impact;
 pub mod joining;
+pub mod inventory;
 pub mod key_store;
 pub mod kubernetes;
 pub mod local_files;

@@ -61,6 +61,9 @@ pub enum Phase {
     /// Static pods of an endpoint that the plan no longer has go, when nobody uses it any more. Only where
     /// it has changes; its order is in `OCCASIONAL_RULES`.
     FormerEndpoint,
+    /// Objects that slipway made and the plan no longer wants go. Only where it has changes; its order is in
+    /// `OCCASIONAL_RULES`.
+    Prune,
     /// A host leaves a cluster that lives on. Only of `reset`, so it has no row in `RULES`.
     #[value(skip)]
     Leave,
@@ -95,6 +98,7 @@ impl fmt::Display for Phase {
             Self::KubeletUpgrade => "kubelet-upgrade",
             Self::Ready => "ready",
             Self::FormerEndpoint => "former-endpoint",
+            Self::Prune => "prune",
             Self::Leave => "leave",
             Self::Reset => "reset",
         })
@@ -258,8 +262,9 @@ pub const RULES: &[Rule] = &[
 /// The first comes before everything else (`graph::precaution`). The next two are of a living cluster that
 /// goes to another version. Kubernetes' version skew policy:
 /// nothing is newer than the oldest API server it may talk to. So everything but API servers and etcd
-/// waits until all of them have the new version. The last is of one whose endpoint changes: the old way
-/// to the API servers goes when every kubelet and kube-proxy has taken the new one.
+/// waits until all of them have the new version. The third is of one whose endpoint changes: the old way
+/// to the API servers goes when every kubelet and kube-proxy has taken the new one. The last takes away
+/// objects that the plan no longer wants.
 pub const OCCASIONAL_RULES: &[Rule] = &[
     Rule { phase: Phase::Snapshot, on: On::EveryHost, after: &[] },
     Rule { phase: Phase::Controllers, on: On::ControlPlanes, after: &[Everywhere(Phase::Healthy)] },
@@ -279,6 +284,8 @@ pub const OCCASIONAL_RULES: &[Rule] = &[
         on: On::EveryHost,
         after: &[Here(Phase::Kubelet), Everywhere(Phase::Kubelet), Everywhere(Phase::Ready)],
     },
+    // What replaces them is there and ready.
+    Rule { phase: Phase::Prune, on: On::Cluster, after: &[Everywhere(Phase::Ready)] },
 ];
 
 /// The rule of a phase of `apply`. The phases of `reset` have none: their graph is made of the

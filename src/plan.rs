@@ -351,7 +351,7 @@ pub struct Pki {
     /// The kind of every new key.
     #[serde(default)]
     pub algorithm: KeyAlgorithm,
-    /// How long leaf certificates are valid.
+    /// How long leaf certificates are valid, also those that the cluster signs for kubelets.
     #[serde(default = "defaults::validity")]
     pub validity: Span,
     /// How long CA certificates are valid.

@@ -157,7 +157,9 @@ pub async fn plan<T: Transport, C: Cluster>(
     let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = steps::on_hosts(&inputs, &facts, &nodes)?;
-    steps.extend(steps::on_cluster(&inputs, &cluster, options.now).await?);
+    let (on_cluster, not_pruned) = steps::on_cluster(&inputs, &cluster, options.now).await?;
+    steps.extend(on_cluster);
+    warnings.extend(not_pruned);
     let (kept, unkept) = snapshots(&plan, &facts, &standing, &steps, &cluster, &options).await;
     steps.extend(kept);
     let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;

@@ -34,6 +34,7 @@ pub mod faults;
 pub mod fingerprint;
 pub mod host;
 pub mod membership;
+mod objects;
 pub mod pods;
 pub mod rehearsal;
 pub mod shared;

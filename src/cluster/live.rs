@@ -7,24 +7,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::discovery::{self, Scope};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::api::Api;
+use kube::core::ApiResource;
+use kube::discovery::Scope;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::compare::{APPLIED_ANNOTATION, essence, missing_fields_of_others};
 use super::quorum::Verdict;
 use super::wire::{self, Tls, describe};
 use super::etcd::Member;
 use super::{Cluster, ClusterError, maintenance, marks};
-use crate::artifact::{Artifact, Object, ObjectPolicy};
+use crate::artifact::{Artifact, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::departed::Nodes;
 use crate::desired::vip;
 use crate::graph::Gate;
-use crate::names::{Digest, HostName, RemotePath};
+use crate::inventory::{self, Inventory};
+use crate::names::{HostName, RemotePath};
 use crate::plan::{Host, Plan};
 use crate::transport::Transport;
 use crate::upgrade::concerns::Concerns;
@@ -32,6 +32,7 @@ use crate::upgrade::concerns::Concerns;
 mod concerns;
 mod health;
 mod membership;
+mod objects;
 mod patience;
 mod upkeep;
 
@@ -129,82 +130,6 @@ impl<T: Transport + 'static> LiveCluster<T> {
         }
         let api = self.api_of(client, &value).await?;
         Ok(api.get_opt(name).await.map_err(|error| failed("read", kind, &error))?.is_some())
-    }
-
-    async fn object_change(&self, client: &kube::Client, object: Object) -> Result<Option<Change>, ClusterError> {
-        let id = object.id();
-        let name = object.value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let api = match self.api_of(client, &object.value).await {
-            Ok(api) => api,
-            // A kind the API does not know yet: its definition is made in the same step.
-            Err(error) if error.unknown_kind => return Ok(Some(missing(Artifact::Object(object)))),
-            Err(error) => return Err(error),
-        };
-        let Some(found) = api.get_opt(&name).await.map_err(|error| failed("read", &id, &error))? else {
-            return Ok(Some(missing(Artifact::Object(object))));
-        };
-        let found = serde_json::to_value(&found).unwrap_or_default();
-        let changed = missing_fields_of_others(&object.value, &found);
-        if changed.is_empty() {
-            return Ok(None);
-        }
-        // What looks different may be the same to the API (a quantity written otherwise): it is asked.
-        let parameters = PatchParams { dry_run: true, ..PatchParams::apply(FIELD_MANAGER).force() };
-        if let Ok(would_be) = api.patch(&name, &parameters, &Patch::Apply(&object.value)).await {
-            let would_be = serde_json::to_value(&would_be).unwrap_or_default();
-            if essence(&would_be) == essence(&found) {
-                return Ok(None);
-            }
-        }
-        let applied = found.pointer("/metadata/annotations").and_then(|annotations| annotations.get(APPLIED_ANNOTATION));
-        let drift = applied.and_then(Value::as_str) == Some(&Digest::of(object.value.to_string()).to_string());
-        let before = (!object.secret).then(|| crate::yaml::write(&essence(&found)));
-        Ok(Some(Change { artifact: Artifact::Object(object), reason: Reason::Fields { changed, drift }, before }))
-    }
-
-    /// The API of an object's kind, in its namespace.
-    async fn api_of(&self, client: &kube::Client, value: &Value) -> Result<Api<DynamicObject>, ClusterError> {
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let (api_version, kind) = (text("/apiVersion"), text("/kind"));
-        let key = format!("{api_version}/{kind}");
-        let known = self.kinds.lock().expect("no panic while it is held").get(&key).cloned();
-        let (resource, scope) = match known {
-            Some(known) => known,
-            None => {
-                let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-                let wanted = GroupVersionKind::gvk(group, version, kind);
-                let (resource, capabilities) = discovery::pinned_kind(client, &wanted).await.map_err(|error| ClusterError {
-                    unknown_kind: !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)),
-                    ..failed("find", &format!("the kind {key}"), &error)
-                })?;
-                let found = (resource, capabilities.scope);
-                self.kinds.lock().expect("no panic while it is held").insert(key, found.clone());
-                found
-            }
-        };
-        let namespace = match text("/metadata/namespace") {
-            "" => "default",
-            namespace => namespace,
-        };
-        Ok(match scope {
-            Scope::Cluster => Api::all_with(client.clone(), &resource),
-            Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
-        })
-    }
-
-    async fn apply_object(&self, object: &Object) -> Result<(), ClusterError> {
-        let client = self.client().await?;
-        let api = self.api_of(&client, &object.value).await?;
-        let name = object.value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let mut value = object.value.clone();
-        if !value["metadata"]["annotations"].is_object() {
-            value["metadata"]["annotations"] = json!({});
-        }
-        value["metadata"]["annotations"][APPLIED_ANNOTATION] = Digest::of(object.value.to_string()).to_string().into();
-        api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&value))
-            .await
-            .map_err(|error| failed("apply", &object.id(), &error))?;
-        Ok(())
     }
 
     /// Asks a gate's condition once. The error says what was seen. `patient`: the time to wait is over.
@@ -332,6 +257,12 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         try_join_all(questions).await
     }
 
+    async fn inventory(&self) -> Result<Option<Inventory>, ClusterError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client().await?, inventory::NAMESPACE);
+        let found = api.get_opt(inventory::NAME).await.map_err(|error| failed("read", inventory::NAME, &error))?;
+        Ok(found.map(|found| Inventory::read(&found.data.unwrap_or_default())))
+    }
+
     async fn members(&self) -> Result<Vec<Member>, ClusterError> {
         self.membership().await
     }
@@ -373,6 +304,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let result = match &change.artifact {
+                Artifact::Object(object) if object.policy == ObjectPolicy::Absent => self.delete_object(object).await,
                 Artifact::Object(object) => self.apply_object(object).await,
                 Artifact::NodeMarks(wanted) => match self.client().await {
                     Ok(client) => marks::apply(&client, wanted).await,

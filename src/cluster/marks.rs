@@ -97,9 +97,10 @@ pub(crate) fn differences(wanted: &NodeMarks, node: &Node) -> Vec<String> {
     changed
 }
 
-/// The found taints with the wanted ones in or over them.
+/// The found taints without those that shall go, and with the wanted ones in or over them.
 fn merged_taints(wanted: &NodeMarks, found: &[Taint]) -> Vec<Taint> {
-    let mut taints = found.to_vec();
+    let is_absent = |taint: &Taint| wanted.absent_taints.iter().any(|(key, effect)| taint.key == *key && taint.effect == format!("{effect:?}"));
+    let mut taints: Vec<Taint> = found.iter().filter(|taint| !is_absent(taint)).cloned().collect();
     for want in &wanted.taints {
         let effect = format!("{:?}", want.effect);
         let value = (!want.value.is_empty()).then(|| want.value.clone());
@@ -153,6 +154,7 @@ mod tests {
             absent_labels: vec!["old".into()],
             annotations: [("note".to_owned(), "1".to_owned())].into(),
             taints: vec![taint("dedicated", "db", Effect::NoSchedule)],
+            absent_taints: vec![("former".into(), Effect::NoExecute)],
             pod_cidrs: vec!["10.244.0.0/24".parse().unwrap()],
         }
     }
@@ -185,6 +187,8 @@ mod tests {
         assert_eq!(change("/metadata/labels", json!({ "zone": "x", "old": "" })), ["labels.old"]);
         assert_eq!(change("/metadata/annotations/note", json!("2")), ["annotations.note"]);
         assert_eq!(change("/spec/taints/1/value", json!("cache")), ["taints"]);
+        assert_eq!(change("/spec/taints/0", json!({ "key": "former", "effect": "NoExecute" })), ["taints"]);
+        assert_eq!(change("/spec/taints/0", json!({ "key": "former", "effect": "NoSchedule" })), Vec::<String>::new());
         // Another effect is another taint.
         assert_eq!(change("/spec/taints/1/effect", json!("NoExecute")), ["taints"]);
         // A pod network can be set once only: another one is not a difference that can be mended.

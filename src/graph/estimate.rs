@@ -26,6 +26,7 @@ pub const fn seconds(phase: Phase) -> u64 {
         | Phase::LocalProxy
         | Phase::Vip
         | Phase::FormerEndpoint
+        | Phase::Prune
         | Phase::Formed
         | Phase::Leave
         | Phase::Nodes => 1,

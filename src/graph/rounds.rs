@@ -104,7 +104,7 @@ pub(super) fn edges(
         edges.extend(expand(rule, &id.target).into_iter().filter(there).map(|earlier| (earlier, id.clone())));
         let followers: &[Phase] = match id.phase {
             Phase::Controllers => &[Phase::Addons, Phase::Ready],
-            Phase::FormerEndpoint | Phase::Snapshot => &[],
+            Phase::FormerEndpoint | Phase::Prune | Phase::Snapshot => &[],
             _ => &[Phase::Ready],
         };
         edges.extend(followers.iter().map(|&phase| (id.clone(), StepId { phase, target: Target::Cluster })));
@@ -125,5 +125,5 @@ pub fn is_occasional(phase: Phase) -> bool {
 /// Whether steps of this phase are only there while the version changes.
 #[must_use]
 pub fn is_of_upgrade(phase: Phase) -> bool {
-    is_occasional(phase) && !matches!(phase, Phase::FormerEndpoint | Phase::Snapshot)
+    is_occasional(phase) && !matches!(phase, Phase::FormerEndpoint | Phase::Prune | Phase::Snapshot)
 }

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::flags::Flags;
-use super::static_pods::controller_manager::node_network_flags;
+use super::static_pods::controller_manager::{node_network_flags, signing_flags};
 use super::{feature_gates, joined};
 use crate::paths;
 use crate::plan::{ArgumentValues, Component, Endpoint, KeyAlgorithm, Plan, url};
@@ -118,6 +118,7 @@ fn api_server(plan: &Plan, release: &Release) -> Value {
 fn controller_manager(plan: &Plan, release: &Release) -> Value {
     let mut flags = generated_flags(plan, release);
     flags.set_all(node_network_flags(plan));
+    flags.set_all(signing_flags(plan));
     component(&plan.controller_manager, &flags, release.objects.configuration_api)
 }
 

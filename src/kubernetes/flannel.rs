@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 
 use super::rbac::{Subject, cluster_role, cluster_role_binding, config_map, rule, service_account};
 use crate::artifact::Object;
+use crate::names::Digest;
 use crate::paths;
 use crate::plan::{Cni, FlannelBackend, Plan};
 
 const NAMESPACE: &str = "kube-flannel";
 const NAME: &str = "flannel";
 const CONFIGURATION: &str = "kube-flannel-cfg";
+/// flannel reads its configuration at its start only, so its pods are replaced when this digest changes.
+const CONFIGURATION_ANNOTATION: &str = "slipway.dev/configuration";
 /// The directory in the pods where the ConfigMap is; flannel's default for its network file.
 const CONFIGURATION_DIRECTORY: &str = "/etc/kube-flannel";
 
@@ -44,7 +47,7 @@ pub fn flannel(plan: &Plan) -> Vec<Object> {
         cluster_role(NAME, rules),
         cluster_role_binding(NAME, NAME, &[Subject::ServiceAccount(NAMESPACE, NAME)]),
         config_map(NAMESPACE, CONFIGURATION, &data),
-        daemon_set(plan, image, plugin_image),
+        daemon_set(plan, image, plugin_image, Digest::of(format!("{data:?}"))),
     ];
     values.map(Object::new).into()
 }
@@ -80,7 +83,7 @@ fn network(plan: &Plan, backend: FlannelBackend) -> Value {
     network
 }
 
-fn daemon_set(plan: &Plan, image: &str, plugin_image: &str) -> Value {
+fn daemon_set(plan: &Plan, image: &str, plugin_image: &str, configuration: Digest) -> Value {
     let labels = json!({ "app": NAME, "k8s-app": NAME });
     let plugins = plan.runtime.cni_directory.clone().unwrap_or_else(paths::cni_plugin_directory);
     let configuration_mount = json!({ "name": "flannel-cfg", "mountPath": format!("{CONFIGURATION_DIRECTORY}/") });
@@ -124,7 +127,7 @@ fn daemon_set(plan: &Plan, image: &str, plugin_image: &str) -> Value {
         "spec": {
             "selector": { "matchLabels": labels },
             "template": {
-                "metadata": { "labels": labels },
+                "metadata": { "labels": labels, "annotations": { CONFIGURATION_ANNOTATION: configuration.to_string() } },
                 "spec": {
                     "priorityClassName": "system-node-critical",
                     "serviceAccountName": NAME,

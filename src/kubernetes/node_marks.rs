@@ -22,6 +22,7 @@ pub fn node_marks(plan: &Plan, host: &Host, release: &Release, pod_cidrs: &[IpNe
         absent_labels: Vec::new(),
         annotations: [(HOST_ANNOTATION.to_owned(), departed::mark(plan, host))].into(),
         taints: taints(host, release),
+        absent_taints: Vec::new(),
         pod_cidrs: pod_cidrs.to_vec(),
     };
     if facts.cri_socket_annotation {

@@ -97,6 +97,11 @@ pub enum Effect {
     NoExecute,
 }
 
+impl Effect {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NoSchedule, Self::PreferNoSchedule, Self::NoExecute];
+}
+
 /// One host's kubelet, over the plan's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -13,9 +13,11 @@ use crate::diff::host_changes;
 use crate::facts::Facts;
 use crate::failure::{Failure, Kind};
 use crate::graph::{Gate, Step};
+use crate::inventory::{self, Inventory, ObjectName};
 use crate::kubernetes::objects::ObjectInputs;
 use crate::names::HostName;
 use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, OCCASIONAL_RULES};
+use crate::preflight::{Finding, Severity};
 use crate::upgrade::turns::{NodeSeen, Turns};
 use crate::{bootstrap_token, joining, pause, upgrade};
 
@@ -82,12 +84,12 @@ pub(super) fn on_hosts(
     Ok(steps)
 }
 
-/// The steps on the cluster, with what differs there.
+/// The steps on the cluster, with what differs there, and what stays there although nobody wants it.
 pub(super) async fn on_cluster<C: Cluster>(
     inputs: &Inputs<'_>,
     cluster: &C,
     now: Timestamp,
-) -> Result<Vec<Step>, Failure> {
+) -> Result<(Vec<Step>, Vec<Finding>), Failure> {
     let objects = ObjectInputs {
         plan: inputs.plan,
         release: inputs.release,
@@ -95,26 +97,51 @@ pub(super) async fn on_cluster<C: Cluster>(
         token: Some(bootstrap_token::first(inputs.plan.name.as_str(), now)),
     };
     let wanted = desired::cluster::artifacts(inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
-    let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
-    let (phases, artifacts): (Vec<Phase>, Vec<Artifact>) =
+    let listed = Inventory::of(wanted.iter().flat_map(|(_, artifacts)| artifacts));
+    let (mut phases, mut artifacts): (Vec<Phase>, Vec<Artifact>) =
         wanted.into_iter().flat_map(|(phase, artifacts)| artifacts.into_iter().map(move |artifact| (phase, artifact))).unzip();
-    // A cluster that is only being formed is not asked.
-    let unasked = match inputs.standing.stage {
-        Stage::Fresh => Reason::Missing,
-        Stage::Living => Reason::Unseen,
+    // A cluster that is only being formed is not asked; nothing is pruned where nobody can be.
+    let (unasked, inventory) = match inputs.standing.stage {
+        Stage::Fresh => (Reason::Missing, Some(None)),
+        Stage::Living => (Reason::Unseen, cluster.inventory().await.ok()),
     };
+    if let Some(inventory) = inventory.as_ref().and_then(Option::as_ref) {
+        for artifact in &mut artifacts {
+            if let Artifact::NodeMarks(marks) = artifact {
+                inventory.retract(marks);
+            }
+        }
+        let unwanted = inventory.unwanted(&listed);
+        phases.extend(unwanted.iter().map(|_| Phase::Prune));
+        artifacts.extend(unwanted.into_iter().map(|name| Artifact::Object(name.absent())));
+    }
     let answers = match inputs.standing.stage {
         Stage::Fresh => None,
         Stage::Living => cluster.changes(artifacts.clone()).await.ok(),
     };
+    let is_answered = answers.is_some() || inputs.standing.stage == Stage::Fresh;
     let answers = answers.unwrap_or_else(|| {
-        artifacts.into_iter().map(|artifact| Some(Change { artifact, reason: unasked.clone(), before: None })).collect()
+        let unseen = |(phase, artifact)| (phase != Phase::Prune).then(|| Change { artifact, reason: unasked.clone(), before: None });
+        phases.iter().copied().zip(artifacts).map(unseen).collect()
     });
+    let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
     for (phase, change) in phases.into_iter().zip(answers) {
         changes.entry(phase).or_default().extend(change);
     }
-    let rules = RULES.iter().filter(|rule| rule.on == On::Cluster);
-    Ok(rules
+    let mut kept = Vec::new();
+    if let (true, Some(inventory)) = (is_answered, inventory) {
+        let gone = changes.remove(&Phase::Prune).unwrap_or_default();
+        let is_changed = changes.values().any(|changes| !changes.is_empty());
+        let begun_here = inputs.plan.pki.adopted.is_none();
+        let pruning = inventory::pruning(inventory.as_ref(), &listed, gone, is_changed, begun_here);
+        changes.entry(Phase::ClusterObjects).or_default().splice(0..0, pruning.first);
+        changes.insert(Phase::Prune, pruning.last);
+        kept = pruning.kept;
+    }
+    let has_changes = |rule: &&Rule| changes.get(&rule.phase).is_some_and(|changes| !changes.is_empty());
+    let occasional: Vec<&Rule> = OCCASIONAL_RULES.iter().filter(has_changes).collect();
+    let rules = RULES.iter().chain(occasional).filter(|rule| rule.on == On::Cluster);
+    let steps = rules
         .map(|rule| Step {
             id: StepId { phase: rule.phase, target: Target::Cluster },
             before: Vec::new(),
@@ -122,5 +149,17 @@ pub(super) async fn on_cluster<C: Cluster>(
             gates: desired::gates(rule.phase, inputs.plan, None, inputs.standing.stage, inputs.local),
             fallback: Vec::new(),
         })
-        .collect())
+        .collect();
+    Ok((steps, kept.iter().map(stays).collect()))
+}
+
+/// What is no longer wanted and not slipway's to delete.
+fn stays(name: &ObjectName) -> Finding {
+    Finding {
+        host: None,
+        check: "no-longer-wanted",
+        severity: Severity::Warning,
+        message: format!("{name} was made by slipway and is no longer wanted; it stays, as others may have something in it"),
+        hint: "delete it yourself when nobody needs it".into(),
+    }
 }

@@ -12,21 +12,21 @@ use tokio::time::Instant;
 use crate::artifact::maintenance::{CORDONED_ANNOTATION, Maintenance};
 use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
-use crate::artifact::{Artifact, NodeMarks, Object, ObjectPolicy};
+use crate::artifact::{Artifact, NodeMarks, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::departed::{HOST_ANNOTATION, Nodes, OtherNode};
-use crate::cluster::compare::{APPLIED_ANNOTATION, essence, missing_fields_of_others};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::etcd::{Member, MembershipApi as _};
 use crate::cluster::{Cluster, ClusterError, departure, joining, maintenance, marks};
 use crate::desired::vip;
 use crate::graph::Gate;
-use crate::names::{Digest, HostName};
+use crate::inventory::{self, Inventory};
+use crate::names::HostName;
 use crate::patch::merge::merged;
 use crate::plan::{Cni, Host, Plan};
 use crate::upgrade::turns::NodeSeen;
 
-use super::{SharedWorld, World};
+use super::{SharedWorld, World, objects};
 use super::etcd::EtcdCluster;
 use super::membership::SimulatedMember;
 use super::faults::{Fault, Moment, Strike};
@@ -212,20 +212,6 @@ impl SimulatedCluster {
         }
     }
 
-    fn object_change(store: &EtcdCluster, object: Object) -> Option<Change> {
-        let Some(found) = store.objects.get(&object.id()) else {
-            return Some(Change { artifact: Artifact::Object(object), reason: Reason::Missing, before: None });
-        };
-        let changed = missing_fields_of_others(&object.value, found);
-        if changed.is_empty() {
-            return None;
-        }
-        let applied = found.pointer("/metadata/annotations").and_then(|annotations| annotations.get(APPLIED_ANNOTATION));
-        let drift = applied.and_then(Value::as_str) == Some(&Digest::of(object.value.to_string()).to_string());
-        let before = (!object.secret).then(|| crate::yaml::write(&essence(found)));
-        Some(Change { artifact: Artifact::Object(object), reason: Reason::Fields { changed, drift }, before })
-    }
-
     fn marks_change(store: &EtcdCluster, marks: NodeMarks) -> Option<Change> {
         let reason = match store.objects.get(&format!("Node/{}", marks.node)) {
             None => Reason::Missing,
@@ -272,14 +258,7 @@ impl SimulatedCluster {
         match artifact {
             Artifact::Object(object) => {
                 let world = &mut *self.world.lock();
-                let store = self.store(world)?;
-                let mut value = object.value.clone();
-                if !value["metadata"]["annotations"].is_object() {
-                    value["metadata"]["annotations"] = json!({});
-                }
-                value["metadata"]["annotations"][APPLIED_ANNOTATION] = Digest::of(object.value.to_string()).to_string().into();
-                let found = store.objects.remove(&object.id()).unwrap_or_else(|| json!({}));
-                store.objects.insert(object.id(), merged(found, &value));
+                objects::make(self.store(world)?, object);
             }
             Artifact::NodeMarks(marks) => {
                 let world = &mut *self.world.lock();
@@ -341,11 +320,19 @@ impl Cluster for SimulatedCluster {
         let formed = store.objects.contains_key("ConfigMap/kube-public/cluster-info");
         let change = |artifact| match artifact {
             Artifact::Object(object) if object.policy == ObjectPolicy::WithCluster && formed => None,
-            Artifact::Object(object) => Self::object_change(store, object),
+            Artifact::Object(object) => objects::change(store, object),
             Artifact::NodeMarks(marks) => Self::marks_change(store, marks),
             _ => None,
         };
         Ok(artifacts.into_iter().map(change).collect())
+    }
+
+    async fn inventory(&self) -> Result<Option<Inventory>, ClusterError> {
+        self.world.pass(QUESTION).await;
+        let world = &mut *self.world.lock();
+        let found = self.store(world)?.objects.get(&format!("ConfigMap/{}/{}", inventory::NAMESPACE, inventory::NAME));
+        let data = found.map(|found| serde_json::from_value(found["data"].clone()).expect("what is stored was made here"));
+        Ok(data.map(|data| Inventory::read(&data)))
     }
 
     async fn members(&self) -> Result<Vec<Member>, ClusterError> {

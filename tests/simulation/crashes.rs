@@ -229,3 +229,40 @@ fn a_control_plane_that_leaves_is_cut_off_anywhere() {
         survives("departure", &start, &Operation::Reset(plan, vec!["cp-3"])).await;
     });
 }
+
+#[test]
+fn objects_and_marks_that_are_no_longer_wanted_go_wherever_it_is_cut_off() {
+    simulated(async {
+        let with_labels = |more: &str, labels: &str| {
+            let text = crate::plans::text(1, 1, 0, more).replace("roles: [worker]", &format!("roles: [worker], {labels}"));
+            crate::plans::plan(&text)
+        };
+        let before = with_labels("", "labels: {zone: a, rack: b}, taints: [{key: dedicated, effect: NoSchedule}]");
+        let start = living(&before).await;
+        let ids = |simulation: &Simulation| simulation.world().clusters.values().next().unwrap().objects.keys().cloned().collect::<BTreeSet<String>>();
+        {
+            // Somebody else's of the same name as one that will not be wanted, and a mark of somebody else's.
+            let mut world = start.world();
+            let objects = &mut world.clusters.values_mut().next().unwrap().objects;
+            let metadata = &mut objects.get_mut("ConfigMap/kube-system/kube-proxy").unwrap()["metadata"];
+            metadata["annotations"] = serde_json::json!({});
+            objects.get_mut("Node/worker-1").unwrap()["metadata"]["labels"]["theirs"] = "x".into();
+        }
+        let was = ids(&start);
+        let after = with_labels("kubeProxy: {enabled: false}\n", "labels: {zone: a}");
+        survives("prune", &start, &Operation::Apply(Arc::clone(&after))).await;
+        succeeded(&start, &after).await;
+        let gone: Vec<String> = was.difference(&ids(&start)).cloned().collect();
+        assert_eq!(gone, [
+            "ClusterRoleBinding/kubeadm:node-proxier",
+            "DaemonSet/kube-system/kube-proxy",
+            "Role/kube-system/kube-proxy",
+            "RoleBinding/kube-system/kube-proxy",
+            "ServiceAccount/kube-system/kube-proxy",
+        ], "the ConfigMap was somebody else's");
+        let world = start.world();
+        let node = &world.clusters.values().next().unwrap().objects["Node/worker-1"];
+        assert_eq!(node["metadata"]["labels"], serde_json::json!({ "zone": "a", "theirs": "x" }));
+        assert!(!node["spec"]["taints"].to_string().contains("dedicated"), "{node}");
+    });
+}

@@ -68,7 +68,8 @@ fn a_pair_follows_another_and_takes_its_place() {
 /// off there, a certificate is always found with its own key, and each command goes on.
 #[test]
 fn a_change_that_is_cut_off_is_finished_by_the_next() {
-    let cuts: [(fn(&Path), Seen); 4] = [
+    type Cut = (fn(&Path), Seen);
+    let cuts: [Cut; 4] = [
         // add_next wrote the key alone.
         (|at| fs::remove_file(at.join("ca-next.crt")).unwrap(), [of("old"), None]),
         // … or half of a file.

@@ -10,7 +10,7 @@ use crate::kubernetes::pod::{HostVolume, ProbeTarget, StaticPod, pki_volumes, pr
 use crate::kubernetes::{PodInputs, allocates_node_cidrs, feature_gates, joined};
 use crate::patch::{self, PatchError};
 use crate::paths;
-use crate::plan::{PatchTarget, Plan};
+use crate::plan::{PatchTarget, Pki, Plan};
 use crate::release::ProbePaths;
 
 const PROBES: ProbePaths = ProbePaths { liveness: "/healthz", readiness: None, startup: "/healthz" };
@@ -77,9 +77,21 @@ fn flags(inputs: &PodInputs<'_>) -> Flags {
         ("service-cluster-ip-range", joined(&plan.network.service_cidrs)),
     ]);
     flags.set_all(node_network_flags(plan));
+    flags.set_all(signing_flags(plan));
     flags.set_all(release.pods.controller_flags.iter().copied());
     flags.set_feature_gates(&feature_gates(plan, release));
     flags
+}
+
+/// The flags about certificates that the cluster signs, those of kubelets, that kubeadm would not make by
+/// itself: they live as long as all others of the plan. Kubernetes' own duration is a year.
+#[must_use]
+pub fn signing_flags(plan: &Plan) -> Vec<(&'static str, String)> {
+    let validity = plan.pki.validity;
+    if validity == Pki::default().validity || !plan.pki.authority.are_on_hosts() {
+        return Vec::new();
+    }
+    vec![("cluster-signing-duration", format!("{}s", validity.0.as_secs()))]
 }
 
 /// The flags about the nodes' pod networks that kubeadm would not make by itself. They are also
