@@ -7,12 +7,15 @@ use serde_json::Value;
 
 use super::cluster::Cluster;
 use super::machines::{Machines, VERSION, eventually};
+use super::plan_file::{of_release, write};
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
 const CONTROL_PLANE: &str = "ad-65";
 const WORKER: &str = "ad-66";
 const TOKEN: &str = "abcdef.0123456789abcdef";
+/// The release it goes to.
+const NEXT: &str = "v1.20.15";
 
 /// What only the lab needs is said in docs/lab.md.
 const CONTAINERD: &str = r#"version = 2
@@ -158,7 +161,7 @@ fn left(difference: &Value) -> Vec<String> {
 #[test]
 #[ignore = "in the lab, with `cargo xtask test`"]
 fn a_cluster_of_kubeadms_is_adopted_without_a_restart_of_its_components() {
-    let machines = Machines::boot_with(&[CONTROL_PLANE, WORKER], &["--binaries"]);
+    let mut machines = Machines::boot_with(&[CONTROL_PLANE, WORKER], &["--binaries"]);
     let desk = Desk::new();
 
     machines.step("kubeadm makes a cluster");
@@ -191,6 +194,7 @@ fn a_cluster_of_kubeadms_is_adopted_without_a_restart_of_its_components() {
     let own = left(&difference);
     // And the annotation of each Node that says where its host is reached.
     let wanted = [
+        "ConfigMap/kube-system/slipway-inventory",
         "/etc/kubernetes/manifests",
         "/etc/modules-load.d/slipway.conf",
         "/etc/sysctl.d/90-slipway.conf",
@@ -212,4 +216,28 @@ fn a_cluster_of_kubeadms_is_adopted_without_a_restart_of_its_components() {
     let cluster = Cluster::of(&desk, &machines, "adopted.yaml", CONTROL_PLANE);
     cluster.nodes_are_ready(&[CONTROL_PLANE, WORKER]);
     machines.shell(CONTROL_PLANE, "kubeadm certs check-expiration");
+
+    machines.step("slipway takes it to another release, and kubeadm still works on it");
+    machines.make(NEXT);
+    let mut plan = of_release(&machines, &slipway::yaml::read(&text).expect("a plan is YAML"), NEXT);
+    for program in ["kubelet", "kubectl"] {
+        plan["binaries"][program]["upload"] = serde_json::json!(machines.program_of(NEXT, program));
+    }
+    let upgraded = write(&desk, "upgraded", &plan);
+    desk.run_for(0, &["apply", &upgraded, "--yes"]);
+    nothing_is_left_to_do(&desk, &upgraded, 2);
+    let versions = cluster.kubectl(&["get", "nodes", "--output", "jsonpath={.items[*].status.nodeInfo.kubeletVersion} {.items[*].spec.unschedulable}"]);
+    assert_eq!(versions.trim(), format!("{NEXT} {NEXT}"));
+    assert!(cluster.kubectl(&["get", "--raw", "/version"]).contains(NEXT));
+    let images = cluster.kubectl(&["get", "daemonset/kube-proxy", "--namespace", "kube-system", "--output", "jsonpath={.spec.template.spec.containers[*].image}"]);
+    assert!(images.ends_with(NEXT), "{images}");
+    let label = cluster.kubectl(&["get", "node", WORKER, "--output", "jsonpath={.metadata.labels.example\\.test/zone}"]);
+    assert_eq!(label, "a", "what its owner had set is still there");
+    cluster.nodes_are_ready(&[CONTROL_PLANE, WORKER]);
+    let table = machines.shell(CONTROL_PLANE, "kubeadm certs check-expiration 2>&1");
+    assert!(!table.contains("MISSING"), "{table}");
+    let stored = machines.shell(CONTROL_PLANE, "kubeadm config view 2>/dev/null || kubectl --kubeconfig /etc/kubernetes/admin.conf get configmap kubeadm-config -n kube-system -o yaml");
+    assert!(stored.contains(NEXT), "{stored}");
+    let join = machines.shell(CONTROL_PLANE, "kubeadm token create --print-join-command 2>/dev/null");
+    assert!(join.starts_with("kubeadm join "), "{join}");
 }

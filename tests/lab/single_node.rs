@@ -63,4 +63,27 @@ fn a_single_node_becomes_what_was_reviewed() {
     cluster.wait_for_node("cp-39", "True", std::time::Duration::from_secs(120));
     cluster.pod_address("served");
     nothing_is_left_to_do(&desk, &file, 1);
+
+    machines.step("what leaves the plan goes, and nothing else");
+    let mut wanted = plan(&machines, &[("cp-39", &["control-plane", "worker"])]);
+    wanted["hosts"][0]["labels"] = serde_json::json!({ "zone": "a" });
+    let with_label = write(&desk, "with-label", &wanted);
+    desk.run_for(0, &["apply", &with_label, "--yes"]);
+    nothing_is_left_to_do(&desk, &with_label, 1);
+    cluster.kubectl(&["label", "node", "cp-39", "theirs=x"]);
+    cluster.kubectl(&["create", "configmap", "theirs", "--namespace", "kube-system"]);
+    let labels = || cluster.kubectl(&["get", "node", "cp-39", "--output", "jsonpath={.metadata.labels.zone}/{.metadata.labels.theirs}"]);
+    assert_eq!(labels(), "a/x");
+    wanted["hosts"][0]["labels"] = serde_json::json!({});
+    wanted["coreDns"] = serde_json::json!({ "enabled": false });
+    let without = write(&desk, "without", &wanted);
+    desk.run_for(7, &["diff", &without, "--exit-code"]).says("- Deployment/kube-system/coredns: no longer wanted").says("labels.zone");
+    desk.run_for(0, &["apply", &without, "--yes"]);
+    assert_eq!(labels(), "/x");
+    for gone in ["deployment/coredns", "service/kube-dns", "configmap/coredns", "serviceaccount/coredns"] {
+        let seen = cluster.ask(&["get", gone, "--namespace", "kube-system"]).expect_err(gone);
+        assert!(seen.contains("NotFound"), "{gone}: {seen}");
+    }
+    cluster.kubectl(&["get", "configmap/theirs", "daemonset/kube-proxy", "--namespace", "kube-system"]);
+    nothing_is_left_to_do(&desk, &without, 1);
 }
