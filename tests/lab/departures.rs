@@ -18,7 +18,7 @@ set -e
 export KUBECONFIG=/etc/kubernetes/admin.conf HOME=/tmp
 kubectl create deployment web --image=lab.local/tool:1 --replicas=2 -- lab-tool serve --port 8080
 kubectl create poddisruptionbudget web --selector=app=web --min-available=1
-kubectl run alone --image=lab.local/tool:1 --overrides='{"spec":{"nodeName":"left-31","tolerations":[{"operator":"Exists"}]}}' -- lab-tool serve --port 8081
+kubectl run alone --command --image=lab.local/tool:1 --overrides='{"spec":{"nodeName":"left-31","tolerations":[{"operator":"Exists"}]}}' -- lab-tool serve --port 8081
 kubectl wait --for=condition=Available deployment/web --timeout=120s
 kubectl wait --for=condition=Ready pod/alone --timeout=120s
 "#;
