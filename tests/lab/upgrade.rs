@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -19,6 +19,10 @@ use super::slipway::Desk;
 
 /// The release the clusters go to.
 const NEXT: &str = "v1.20.15";
+
+/// How many runs of the long story are killed, and until when after their beginning.
+const KILLS: u32 = 5;
+const LATEST_KILL_MILLISECONDS: u32 = 50_000;
 
 /// The same plan with the next release, all of it from this machine.
 fn next(machines: &Machines, plan: &Value) -> Value {
@@ -84,6 +88,21 @@ fn watched<T>(cluster: &Cluster, work: impl FnOnce() -> T) -> (T, Option<u32>) {
         done.store(true, Ordering::Relaxed);
         (result, watcher.join().expect("the watcher does not panic"))
     })
+}
+
+/// Kills runs of an upgrade at moments that nobody chose, until one came to its end or enough were killed.
+fn kill_runs(machines: &Machines, desk: &Desk, file: &str) {
+    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.subsec_nanos());
+    for round in 1..=KILLS {
+        // Any moment will do; the text tells which it was.
+        let moment = 5_000 + seed.rotate_left(11 * round) % LATEST_KILL_MILLISECONDS;
+        let run = desk.start(&["apply", file, "--yes"]);
+        thread::sleep(Duration::from_millis(moment.into()));
+        let ended = run.kill();
+        let last = ended.err.lines().last().unwrap_or("nothing said yet");
+        machines.step(&format!("killed after {moment} ms: {last}"));
+        assert!(matches!(ended.code, None | Some(0)), "{ended}");
+    }
 }
 
 /// What Nodes say of their kubelets, and which take no pods.
@@ -163,10 +182,13 @@ fn no_request_fails_while_a_highly_available_cluster_goes_to_another_release() {
     workload(&desk, &cluster);
     cluster.kubectl(&["cordon", "up-44"]);
 
-    machines.step("a client reads and writes while everything goes to the next release");
+    machines.step("a client reads and writes while everything goes to the next release, in runs that are killed at random");
     let file = write(&desk, "new", &next(&machines, &old));
     let client = Client::start(&machines, &desk, &file, "up-43");
-    let (applied, fewest) = watched(&cluster, || desk.run_for(0, &["apply", &file, "--yes"]));
+    let (applied, fewest) = watched(&cluster, || {
+        kill_runs(&machines, &desk, &file);
+        desk.run_for(0, &["apply", &file, "--yes"])
+    });
     eprintln!("{}", applied.out);
     let heard = client.stop();
     eprintln!("{heard}");
