@@ -1,6 +1,6 @@
-//! What each fuzz target does with its input. Plain functions: `cargo fuzz` runs them where there is
-//! a nightly compiler, `tests/hostile/fuzz.rs` runs them over the corpus and over changed copies of
-//! it in every test run. A body panics if something does not hold.
+//! What each fuzz target does with its input. Plain functions: `cargo xtask fuzz` gives them to
+//! libFuzzer, `tests/hostile/fuzz.rs` runs them over the corpus and over changed copies of it in
+//! every test run. A body panics if something does not hold.
 #![allow(dead_code, reason = "every target uses one")]
 
 use std::collections::BTreeMap;

@@ -122,6 +122,14 @@ impl Content {
         self.bytes.clone()
     }
 
+    /// Takes the bytes of one that has the same, of those that were met: most files of ten thousand hosts
+    /// are alike. Only of contents that are no secret, and the first that is met becomes known.
+    pub fn share(&mut self, met: &mut BTreeMap<Digest, Secret>) {
+        if matches!(self.review, Review::Plain) {
+            self.bytes = met.entry(self.digest()).or_insert_with(|| self.bytes.clone()).clone();
+        }
+    }
+
     /// What goes to the host.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

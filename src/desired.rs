@@ -43,7 +43,7 @@ pub struct Inputs<'a> {
     /// The facts of its Kubernetes version.
     pub release: &'a Release,
     /// What each host is; a host that is not here was not reached and gets nothing.
-    pub systems: &'a BTreeMap<HostName, System>,
+    pub systems: &'a BTreeMap<HostName, &'a System>,
     /// How things stand.
     pub standing: &'a Standing,
     /// Keys and certificates.
@@ -55,7 +55,7 @@ pub struct Inputs<'a> {
 impl Inputs<'_> {
     /// What that host is.
     fn system(&self, host: &HostName) -> &System {
-        &self.systems[host]
+        self.systems[host]
     }
 
     /// That host's keys, certificates and kubeconfigs.

@@ -177,7 +177,7 @@ fn unit_difference(
     changed: &BTreeSet<RemotePath>,
 ) -> Option<Reason> {
     let found = state.units.get(name).cloned().unwrap_or_default();
-    let changed_inputs: Vec<RemotePath> = inputs.iter().filter(|input| changed.contains(input)).cloned().collect();
+    let changed_inputs: Vec<RemotePath> = inputs.iter().filter(|input| changed.contains(*input)).cloned().collect();
     let outdated = !changed_inputs.is_empty() || found.stamp != Some(stamp);
     if outdated && found.enabled.is_empty() {
         return Some(Reason::Missing);

@@ -179,8 +179,12 @@ impl StepGraph {
             }
         }
         let node = |id: StepId| by_id.get(&id).copied().ok_or(GraphError::NoPlace(id));
-        for (earlier, later) in edges {
-            graph.update_edge(node(earlier)?, node(later)?, ());
+        // Not with `update_edge`: it looks through all edges of a step, and every host waits for a few.
+        let mut pairs = edges.into_iter().map(|(earlier, later)| Ok((node(earlier)?, node(later)?))).collect::<Result<Vec<_>, GraphError>>()?;
+        pairs.sort_unstable();
+        pairs.dedup();
+        for (earlier, later) in pairs {
+            graph.add_edge(earlier, later, ());
         }
         let topological = order::topological(&graph).map_err(GraphError::Cycle)?;
         let (waves, deselected) = (Waves::default(), BTreeSet::new());

@@ -27,6 +27,7 @@ pub mod kubernetes;
 pub mod local_files;
 pub mod meaning;
 pub mod names;
+pub mod parallel;
 pub mod patch;
 pub mod paths;
 pub mod pause;

@@ -1,8 +1,11 @@
 //! Checked names: values that are wrong are refused where they enter, so the rest of the
-//! program never asks again.
+//! program never asks again. Their text is shared by all copies: ten thousand hosts have the same
+//! paths, and each path and host name is in many places.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::de::Error as _;
@@ -52,7 +55,7 @@ macro_rules! text_newtype {
 /// The name of a host and of its Node: an RFC 1123 subdomain, at most 253 characters, lower case
 /// (Kubernetes: node names are DNS subdomain names).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostName(String);
+pub struct HostName(Arc<str>);
 text_newtype!(HostName, "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$");
 
 impl FromStr for HostName {
@@ -66,14 +69,14 @@ impl FromStr for HostName {
                 "`{text}` is not a host name: lower-case letters, digits, `-` and `.`, each part starting and ending with a letter or digit"
             )));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
 /// The name of a cluster: an RFC 1123 label. It names the cluster in kubeconfigs and in the
 /// controller-manager's `--cluster-name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterName(String);
+pub struct ClusterName(Arc<str>);
 text_newtype!(ClusterName, "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$");
 
 impl FromStr for ClusterName {
@@ -84,7 +87,7 @@ impl FromStr for ClusterName {
                 "`{text}` is not a cluster name: 1 to 63 lower-case letters, digits and `-`, starting and ending with a letter or digit"
             )));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -100,8 +103,14 @@ pub fn is_dns_label(text: &str) -> bool {
 /// An absolute, normalised path on a host. It has no `..`, no control character and no `//`,
 /// so it can stand in a script (quoted) and in a tar stream without a surprise.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RemotePath(String);
+pub struct RemotePath(Arc<str>);
 text_newtype!(RemotePath, "^/.*$");
+
+impl Borrow<str> for RemotePath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl RemotePath {
     /// For paths written in the source. Panics on a malformed one, which a test would find.
@@ -122,19 +131,19 @@ impl RemotePath {
     #[must_use]
     pub fn parent(&self) -> Self {
         let parent = self.0.rsplit_once('/').map_or("", |(parent, _)| parent);
-        Self(if parent.is_empty() { "/".into() } else { parent.to_owned() })
+        Self(if parent.is_empty() { "/" } else { parent }.into())
     }
 
     /// The last component.
     #[must_use]
     pub fn file_name(&self) -> &str {
-        self.0.rsplit_once('/').map_or(self.0.as_str(), |(_, name)| name)
+        self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name)
     }
 
     /// Whether this path is `directory` or lies below it.
     #[must_use]
     pub fn is_within(&self, directory: &Self) -> bool {
-        self == directory || self.0.strip_prefix(&directory.0).is_some_and(|rest| rest.starts_with('/'))
+        self == directory || self.0.strip_prefix(&*directory.0).is_some_and(|rest| rest.starts_with('/'))
     }
 }
 
@@ -150,7 +159,7 @@ impl FromStr for RemotePath {
         } else if text != "/" && text[1..].split('/').any(|part| part.is_empty() || part == "." || part == "..") {
             "it holds an empty part, `.` or `..`"
         } else {
-            return Ok(Self(text.to_owned()));
+            return Ok(Self(text.into()));
         };
         Err(NameError(format!("`{}` is not a path on a host: {problem}", text.escape_debug())))
     }
@@ -242,8 +251,15 @@ impl Digest {
     /// The digest of some bytes.
     #[must_use]
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes.as_ref());
-        Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        Self::of_all([bytes])
+    }
+
+    /// The digest of pieces as if they were one.
+    #[must_use]
+    pub fn of_all<Piece: AsRef<[u8]>>(pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        pieces.into_iter().for_each(|piece| context.update(piece.as_ref()));
+        Self(context.finish().as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
     /// The first twelve digits, enough to tell things apart on a screen.
@@ -255,7 +271,9 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)]));
+        f.write_str(&digits.collect::<String>())
     }
 }
 impl fmt::Debug for Digest {

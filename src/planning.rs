@@ -136,10 +136,10 @@ pub async fn plan<T: Transport, C: Cluster>(
     upgrade::check(&plan, &facts, standing.stage).map_err(|refusals| refused(&refusals, upgrade::UpgradeRefusal::hint))?;
     let mut warnings = check(&plan, &facts, standing.stage, options.now)?;
 
-    let systems: BTreeMap<HostName, System> = facts.iter().map(|(name, facts)| (name.clone(), facts.system.clone())).collect();
+    let architectures: BTreeSet<String> = facts.values().map(|facts| facts.system.architecture.clone()).collect();
     let local = match options.local {
-        LocalSource::Read => read_local_files(&plan, &systems)?,
-        LocalSource::Assumed => local_files::assumed(&plan, &systems.values().map(|system| system.architecture.clone()).collect()),
+        LocalSource::Read => read_local_files(&plan, architectures)?,
+        LocalSource::Assumed => local_files::assumed(&plan, &architectures),
     };
     let material = material(&plan, &facts, &standing, &local, transport, &options).await?;
     let cluster = reach(Access {
@@ -155,6 +155,7 @@ pub async fn plan<T: Transport, C: Cluster>(
     let (cluster, departing) = departures::look(apart, cluster, transport, nodes.others, &mut members, &mut warnings).await?;
     let nodes = nodes.of_plan;
     let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
+    let systems: BTreeMap<HostName, &System> = facts.iter().map(|(name, facts)| (name.clone(), &facts.system)).collect();
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = steps::on_hosts(&inputs, &facts, &nodes)?;
     let (on_cluster, not_pruned) = steps::on_cluster(&inputs, &cluster, options.now).await?;
@@ -306,8 +307,7 @@ fn passed(findings: Vec<Finding>, what: &str) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-fn read_local_files(plan: &Plan, systems: &BTreeMap<HostName, System>) -> Result<LocalFiles, Failure> {
-    let architectures: BTreeSet<String> = systems.values().map(|system| system.architecture.clone()).collect();
+fn read_local_files(plan: &Plan, architectures: BTreeSet<String>) -> Result<LocalFiles, Failure> {
     let architectures: Vec<String> = architectures.into_iter().collect();
     local_files::read(plan, &architectures).map_err(|error| Failure::from_error(Kind::LocalFile, &error))
 }

@@ -141,7 +141,8 @@ mod tests {
             let release = Release::of(plan.kubernetes.version).unwrap();
             let standing = standing::survey_nothing(&plan).unwrap();
             let material = fresh_material(&plan, local.external_etcd.as_ref(), Timestamp::UNIX_EPOCH).unwrap();
-            let systems: BTreeMap<_, _> = plan.hosts.iter().map(|host| (host.name.clone(), System::default())).collect();
+            let system = System::default();
+            let systems: BTreeMap<_, _> = plan.hosts.iter().map(|host| (host.name.clone(), &system)).collect();
             let inputs =
                 Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
             let request = probe(&plan, None);

@@ -64,7 +64,8 @@ fn wanted(plan: &Plan, systems: &BTreeMap<HostName, System>, local: &LocalFiles)
         .map_err(|refusals| Failure::new(Kind::Plan, refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let material = fresh_material(plan, local.external_etcd.as_ref(), now)
         .map_err(|problems| Failure::new(Kind::Plan, problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
-    let inputs = Inputs { plan, release: &release, systems, standing: &standing, material: &material, local };
+    let systems: BTreeMap<HostName, &System> = systems.iter().map(|(name, system)| (name.clone(), system)).collect();
+    let inputs = Inputs { plan, release: &release, systems: &systems, standing: &standing, material: &material, local };
     let mut hosts = BTreeMap::new();
     for host in &plan.hosts {
         let artifacts = desired::of_host(&inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;

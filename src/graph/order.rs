@@ -74,7 +74,9 @@ impl Shape {
     /// A shape from edges (earlier, later); positions are below `count`.
     #[must_use]
     pub fn new(count: usize, edges: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let edges: BTreeSet<(usize, usize)> = edges.into_iter().collect();
+        let mut edges: Vec<(usize, usize)> = edges.into_iter().collect();
+        edges.sort_unstable();
+        edges.dedup();
         let mut shape = Self { parents: vec![Vec::new(); count], children: vec![Vec::new(); count] };
         for (earlier, later) in edges {
             debug_assert!(earlier < later, "positions are topological");

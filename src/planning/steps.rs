@@ -2,10 +2,11 @@
 //! what its API says. A step without changes is there too, because its gates may be asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use jiff::Timestamp;
 
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Secret};
 use crate::change::{Change, Reason};
 use crate::cluster::Cluster;
 use crate::desired::{self, Inputs};
@@ -15,8 +16,10 @@ use crate::failure::{Failure, Kind};
 use crate::graph::{Gate, Step};
 use crate::inventory::{self, Inventory, ObjectName};
 use crate::kubernetes::objects::ObjectInputs;
-use crate::names::HostName;
+use crate::names::{Digest, HostName};
+use crate::parallel;
 use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, OCCASIONAL_RULES};
+use crate::plan::Host;
 use crate::preflight::{Finding, Severity};
 use crate::upgrade::turns::{NodeSeen, Turns};
 use crate::{bootstrap_token, joining, pause, upgrade};
@@ -28,58 +31,76 @@ pub(super) fn on_hosts(
     nodes: &BTreeMap<HostName, NodeSeen>,
 ) -> Result<Vec<Step>, Failure> {
     let turns = Turns::of(inputs.plan, facts, nodes);
+    let seen: Vec<(&Host, &Facts)> = inputs.plan.hosts.iter().filter_map(|host| Some((host, facts.get(&host.name)?))).collect();
+    // What one host gets follows from no other's steps.
+    let contents = Mutex::default();
+    let steps = parallel::map(&seen, |(host, seen)| {
+        let mut steps = on_host(inputs, host, seen, &turns)?;
+        share_contents(&mut steps, &mut contents.lock().expect("no panic while it is held"));
+        Ok(steps)
+    });
+    Ok(steps.into_iter().collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten().collect())
+}
+
+fn share_contents(steps: &mut [Step], met: &mut BTreeMap<Digest, Secret>) {
+    for change in steps.iter_mut().flat_map(|step| &mut step.changes) {
+        if let Artifact::File { content, .. } = &mut change.artifact {
+            content.share(met);
+        }
+    }
+}
+
+fn on_host(inputs: &Inputs<'_>, host: &Host, seen: &Facts, turns: &Turns) -> Result<Vec<Step>, Failure> {
+    let Facts { system, state } = seen;
     let mut steps = Vec::new();
-    for host in &inputs.plan.hosts {
-        let Some(seen @ Facts { system, state }) = facts.get(&host.name) else { continue };
-        let mut changed = BTreeSet::new();
-        let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
-        let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
-        let mut kept: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
-        for (phase, artifacts) in phases {
-            if matches!(phase, Phase::Images | Phase::Etcd | Phase::ControlPlane | Phase::Kubelet) {
-                kept.insert(phase, artifacts.clone());
-            }
-            changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
+    let mut changed = BTreeSet::new();
+    let phases = desired::of_host(inputs, host).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
+    let mut changes: BTreeMap<Phase, Vec<Change>> = BTreeMap::new();
+    let mut kept: BTreeMap<Phase, Vec<Artifact>> = BTreeMap::new();
+    for (phase, artifacts) in phases {
+        if matches!(phase, Phase::Images | Phase::Etcd | Phase::ControlPlane | Phase::Kubelet) {
+            kept.insert(phase, artifacts.clone());
         }
-        let join = inputs.standing.joins.get(&host.name);
-        // With no other API server there is nobody to give the requests to.
-        let others = inputs.standing.stage == Stage::Living && desired::has_other_api_server(host, inputs.standing);
-        let wanted = kept.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
-        let paused = others && join.is_none() && pause::around_etcd(&mut changes, wanted, state);
-        if let Some(join) = join {
-            joining::around_etcd(&mut changes, join, &kept, state);
-        } else if inputs.standing.stage == Stage::Living {
-            turns.defer(host, seen, &kept, &mut changes);
+        changes.insert(phase, host_changes(artifacts, system, state, &mut changed));
+    }
+    let join = inputs.standing.joins.get(&host.name);
+    // With no other API server there is nobody to give the requests to.
+    let others = inputs.standing.stage == Stage::Living && desired::has_other_api_server(host, inputs.standing);
+    let wanted = kept.get(&Phase::ControlPlane).map_or(&[][..], Vec::as_slice);
+    let paused = others && join.is_none() && pause::around_etcd(&mut changes, wanted, state);
+    if let Some(join) = join {
+        joining::around_etcd(&mut changes, join, &kept, state);
+    } else if inputs.standing.stage == Stage::Living {
+        turns.defer(host, seen, &kept, &mut changes);
+    }
+    let is_to_do = |rule: &&Rule| changes.get(&rule.phase).is_some_and(|changes| !changes.is_empty());
+    let occasional: Vec<&Rule> = OCCASIONAL_RULES.iter().filter(is_to_do).collect();
+    for rule in RULES.iter().chain(occasional).filter(|rule| rule.on.includes(inputs.plan, host)) {
+        let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
+        if (paused || join.is_some()) && rule.phase == Phase::Etcd {
+            gates.push(Gate::EtcdHealthy(host.name.clone()));
         }
-        let is_to_do = |rule: &&Rule| changes.get(&rule.phase).is_some_and(|changes| !changes.is_empty());
-        let occasional: Vec<&Rule> = OCCASIONAL_RULES.iter().filter(is_to_do).collect();
-        for rule in RULES.iter().chain(occasional).filter(|rule| rule.on.includes(inputs.plan, host)) {
-            let mut gates = desired::gates(rule.phase, inputs.plan, Some(host), inputs.standing.stage, inputs.local);
-            if (paused || join.is_some()) && rule.phase == Phase::Etcd {
-                gates.push(Gate::EtcdHealthy(host.name.clone()));
-            }
-            if rule.phase == Phase::KubeletUpgrade {
-                gates.splice(0..0, turns.gates(host, seen));
-            }
-            let changes = changes.remove(&rule.phase).unwrap_or_default();
-            let mut fallback = Vec::new();
-            if inputs.standing.stage == Stage::Living && join.is_none() {
-                let version = format!(":{}", inputs.plan.kubernetes.version);
-                let (back, more) = upgrade::fallback::of(rule.phase, host, seen, &version, &changes);
-                gates.extend(more.into_iter().filter(|gate| !gates.contains(gate)).collect::<Vec<_>>());
-                fallback = back;
-            }
-            // A kubelet that is stopped may take its pods with it, in whatever phase that is.
-            let halts = changes.iter().any(|change| matches!(change.artifact, Artifact::Halted { .. }));
-            let disrupts = if halts { Phase::Kubelet } else { rule.phase };
-            steps.push(Step {
-                id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
-                before: desired::preconditions(disrupts, inputs.plan, host, inputs.standing),
-                changes,
-                gates,
-                fallback,
-            });
+        if rule.phase == Phase::KubeletUpgrade {
+            gates.splice(0..0, turns.gates(host, seen));
         }
+        let changes = changes.remove(&rule.phase).unwrap_or_default();
+        let mut fallback = Vec::new();
+        if inputs.standing.stage == Stage::Living && join.is_none() {
+            let version = format!(":{}", inputs.plan.kubernetes.version);
+            let (back, more) = upgrade::fallback::of(rule.phase, host, seen, &version, &changes);
+            gates.extend(more.into_iter().filter(|gate| !gates.contains(gate)).collect::<Vec<_>>());
+            fallback = back;
+        }
+        // A kubelet that is stopped may take its pods with it, in whatever phase that is.
+        let halts = changes.iter().any(|change| matches!(change.artifact, Artifact::Halted { .. }));
+        let disrupts = if halts { Phase::Kubelet } else { rule.phase };
+        steps.push(Step {
+            id: StepId { phase: rule.phase, target: Target::Host(host.name.clone()) },
+            before: desired::preconditions(disrupts, inputs.plan, host, inputs.standing),
+            changes,
+            gates,
+            fallback,
+        });
     }
     Ok(steps)
 }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Bound;
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -18,6 +20,10 @@ use super::pods::Pod;
 
 /// What slipway keeps.
 pub const LIBRARY: &str = "/var/lib/slipway";
+
+/// The commands every host has, with where they are.
+static COMMANDS: LazyLock<BTreeMap<String, String>> =
+    LazyLock::new(|| preflight::wanted_commands().into_iter().map(|name| (name.clone(), format!("/usr/bin/{name}"))).collect());
 
 /// A file, directory or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,11 +169,9 @@ impl Host {
         let files = directories.map(|path| (RemotePath::fixed(path), Entry::directory(Mode(0o755))));
         let runtime = Unit { active: true, enabled: true, packaged: true, ..Unit::default() };
         let kubelet = Unit { packaged: true, ..Unit::default() };
-        let commands = preflight::wanted_commands().into_iter().map(|name| (name.clone(), format!("/usr/bin/{name}")));
         let system = System {
             hostname: name.to_string(),
             machine_id: Digest::of(name.as_str()).to_string()[..32].to_owned(),
-            commands: commands.collect(),
             kubelet_version,
             ..System::default()
         };
@@ -196,7 +200,7 @@ impl Host {
     /// What is at a path.
     #[must_use]
     pub fn at(&self, path: &str) -> Option<&Entry> {
-        self.files.get(&RemotePath::fixed(path))
+        self.files.get(path)
     }
 
     /// The text of a file; links are followed once.
@@ -221,15 +225,8 @@ impl Host {
 
     /// Everything below a directory, without it.
     pub fn below<'a>(&'a self, directory: &str) -> impl Iterator<Item = (&'a RemotePath, &'a Entry)> + use<'a> {
-        let directory = RemotePath::fixed(directory);
-        let start = directory.clone();
-        // Names sort by bytes, so what is below a directory may have others (`a-b`) in between.
         let prefix = format!("{directory}/");
-        let end = format!("{directory}0");
-        self.files
-            .range(start..)
-            .take_while(move |(path, _)| path.as_str() < end.as_str())
-            .filter(move |(path, _)| path.as_str().starts_with(&prefix))
+        self.files.range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded)).take_while(move |(path, _)| path.as_str().starts_with(&prefix))
     }
 
     /// Whether a unit of that name can be started.
@@ -264,6 +261,7 @@ impl Host {
         let only = |wanted: &[String], has: &BTreeSet<String>| wanted.iter().filter(|name| has.contains(*name)).cloned().collect();
         let system = System {
             clock,
+            commands: COMMANDS.clone(),
             swap: self.swap.clone(),
             modules: only(&request.modules, &self.modules),
             sysctls: self.sysctls.iter().filter(|(key, _)| request.sysctls.contains(key)).map(|(k, v)| (k.clone(), v.clone())).collect(),

@@ -23,6 +23,9 @@ use super::faults::{Fault, Strike};
 use super::host::{Entry, Host, LIBRARY};
 use super::undo::OF_BRIDGES;
 
+/// Below it are the certificates of all CAs.
+const AUTHORITIES: &str = "/etc/kubernetes/pki/";
+
 /// The world of a simulation.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -314,7 +317,7 @@ impl World {
 
     /// There is one CA of each kind, or while it is replaced two that no two hosts lack in common.
     fn check_authority(&mut self, name: &HostName, path: &RemotePath, bytes: Option<&[u8]>) {
-        if !Authority::ALL.into_iter().any(|authority| authority.certificate_path() == *path) {
+        if !path.as_str().starts_with(AUTHORITIES) || !Authority::ALL.into_iter().any(|authority| authority.certificate_path() == *path) {
             return;
         }
         let Some(digest) = bytes.map(Digest::of) else { return };

@@ -42,10 +42,7 @@ pub fn script(request: &ProbeRequest) -> String {
         }
     }
     script.call("look_modules", request.modules.iter().map(|module| module.replace('-', "_")));
-    script.call("section", ["sysctls"]);
-    for key in &request.sysctls {
-        script.call("look_parameter", [key, &sysctl_file(key)]);
-    }
+    script.call("look_parameters", request.sysctls.iter().map(|key| parameter_file(key)));
     script.call("look_units", &request.units);
     if let Some(socket) = &request.socket {
         script.call("look_runtime", [socket.as_str()]);
@@ -66,6 +63,11 @@ pub fn script(request: &ProbeRequest) -> String {
         script.fixed("hold_lock");
     }
     script.finish()
+}
+
+/// Where the kernel tells a parameter, relative to the root.
+pub(super) fn parameter_file(key: &str) -> String {
+    format!("proc/sys/{}", sysctl_file(key))
 }
 
 /// Names are told relative to the root, so that tests can have their own.
@@ -98,9 +100,8 @@ fn files(script: &mut Script, request: &ProbeRequest) {
     script.fixed("section tar\n{");
     script.call("timeout 60 find -H \"$@\"", packed);
     if !request.directories.is_empty() {
-        let mut alone: Vec<&str> = request.directories.iter().map(|path| relative(path.as_str())).collect();
-        alone.extend(["-maxdepth", "0", "-type", "d", "-print0"]);
-        script.call("find -H", alone);
+        script.call("for wanted in", request.directories.iter().map(|path| relative(path.as_str())));
+        script.fixed("do if [ -d \"$wanted\" ]; then printf '%s\\0' \"$wanted\"; fi; done");
     }
     script.fixed("} 2>/dev/null |");
     script.fixed(PACK);

@@ -5,7 +5,6 @@
 //! rcgen's defaults are wrong for us in many places (validity from 1975 to 4096, serials made from
 //! the key, no authority key identifier), so every field of a certificate is set here.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer as _, EcPrivateKeyRfc5915Der, Pkcs8V1Der, PublicKeyX509Der};
@@ -18,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::string::PrintableString;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, SigningKey as _, SerialNumber, SubjectPublicKeyInfo,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
 };
 
 use super::csr::Request;
@@ -27,6 +26,7 @@ use super::naming;
 use super::specification::{Authority, Leaf, Subject, SubjectName, Usage};
 use crate::artifact::Secret;
 use crate::names::KubernetesVersion;
+use crate::parallel;
 use crate::plan::KeyAlgorithm;
 
 /// Certificates start this long ago, so that hosts with a clock that is a little late accept them
@@ -100,23 +100,7 @@ pub struct Validity {
 /// # Errors
 /// The library made none.
 pub fn generate_keys(algorithm: KeyAlgorithm, count: usize) -> Result<Vec<Key>, IssueError> {
-    let taken = AtomicUsize::new(0);
-    let work = || {
-        let mut keys = Vec::new();
-        while taken.fetch_add(1, Ordering::Relaxed) < count {
-            keys.push(generate_key(algorithm)?);
-        }
-        Ok(keys)
-    };
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..processors.min(count)).map(|_| scope.spawn(work)).collect();
-        let mut keys = Vec::with_capacity(count);
-        for thread in threads {
-            keys.extend(thread.join().map_err(|_| IssueError::Generate(algorithm))??);
-        }
-        Ok(keys)
-    })
+    parallel::map(&vec![algorithm; count], |algorithm| generate_key(*algorithm)).into_iter().collect()
 }
 
 /// Draws one key.
@@ -180,7 +164,26 @@ fn der_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 /// A CA that is ready to sign.
 pub struct Signer {
     certificate: Certificate,
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Issuer<'static, Drafting>,
+}
+
+/// A key that leaves what rcgen writes unsigned: its names are not final, and an RSA signature takes a
+/// noticeable part of a millisecond.
+struct Drafting(KeyPair);
+
+impl PublicKeyData for Drafting {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl SigningKey for Drafting {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Vec::new())
+    }
 }
 
 impl Signer {
@@ -204,7 +207,7 @@ impl Signer {
         }
         let der = inspect::private_key_der(key).map_err(IssueError::AuthorityKey)?;
         let pair = KeyPair::try_from(der.expose()).map_err(|_| IssueError::AuthorityKey(InspectError::UnusableKey))?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate.pem(), pair)
+        let issuer = Issuer::from_ca_cert_pem(&certificate.pem(), Drafting(pair))
             .map_err(|_| IssueError::AuthorityName(certificate.subject.to_string()))?;
         Ok(Self { certificate: certificate.clone(), issuer })
     }
@@ -256,7 +259,7 @@ impl Signer {
         let public = SubjectPublicKeyInfo::from_der(public_key).map_err(encode)?;
         let signed = parameters.signed_by(&public, &self.issuer).map_err(encode)?;
         // rcgen keeps only the last of repeated attributes (`DC=com, DC=example`), silently.
-        let sign = |content: &[u8]| self.issuer.key().sign(content).map_err(|_| der::ErrorKind::Failed.into());
+        let sign = |content: &[u8]| self.issuer.key().0.sign(content).map_err(|_| der::ErrorKind::Failed.into());
         let named = naming::named_certificate(signed.der(), subject, &self.certificate.subject_raw, sign).map_err(encode)?;
         let text = inspect::pem_block("CERTIFICATE", &named);
         let certificate =

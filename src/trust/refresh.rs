@@ -18,6 +18,7 @@ use super::specification::{Authority, ClusterPair, Leaf, external_etcd_place};
 use crate::artifact::{Content, Secret};
 use crate::facts::Facts;
 use crate::names::{HostName, KubernetesVersion, Mode, RemotePath};
+use crate::parallel;
 use crate::phase::Phase;
 use crate::plan::Plan;
 
@@ -150,22 +151,39 @@ pub fn plan_material(inputs: TrustInputs<'_>) -> Result<Material, Vec<TrustProbl
         }
     }
 
-    let mut settled = Vec::new();
+    let mut ready = Vec::new();
     let mut problems = Vec::new();
-    for (leaf, decision) in decisions {
+    // Each leaf that is signed anew has a key of its own by now, so all of them can be signed at once.
+    let leaves: Vec<(Leaf, Decision, Option<Key>)> = decisions
+        .into_iter()
+        .map(|(leaf, decision)| {
+            let key = if matches!(decision, Decision::Issue(_)) { keys.next() } else { None };
+            (leaf, decision, key)
+        })
+        .collect();
+    let all = parallel::map(&leaves, |(leaf, decision, key)| {
         let authority = &pairs[&ClusterPair::Authority(leaf.authority)];
-        match leaf_files::settle(inputs, leaf, decision, authority, &mut keys) {
-            Ok(leaf) => settled.push(leaf),
+        let settled = leaf_files::settle(inputs, leaf.clone(), decision.clone(), authority, key.as_ref())?;
+        let (mut material, mut events) = (HostMaterial::default(), Vec::new());
+        leaf_files::add(&mut material, &mut events, &settled, authority, &facts[&leaf.host].state);
+        Ok((settled, material, events))
+    });
+    for leaf in all {
+        match leaf {
+            Ok(leaf) => ready.push(leaf),
             Err(problem) => problems.push(problem),
         }
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    for leaf in &settled {
+    let mut settled = Vec::with_capacity(ready.len());
+    for (leaf, of_leaf, reasons) in ready {
         let material = hosts.entry(leaf.leaf.host.clone()).or_default();
-        let authority = &pairs[&ClusterPair::Authority(leaf.leaf.authority)];
-        leaf_files::add(material, &mut events, leaf, authority, &facts[&leaf.leaf.host].state);
+        material.files.extend(of_leaf.files);
+        material.links.extend(of_leaf.links);
+        events.extend(reasons);
+        settled.push(leaf);
     }
     if let Some(files) = external_etcd(inputs)? {
         for host in plan.control_planes() {

@@ -44,7 +44,7 @@ fn texts(value: &Value, path: String, found: &mut Vec<String>) {
 fn changes(plan: &Plan, material: &Material) -> BTreeMap<String, Vec<slipway::change::Change>> {
     let release = Release::of(plan.kubernetes.version).unwrap();
     let system = System { architecture: "amd64".into(), containerd_version: "1.7.1".into(), ..System::default() };
-    let systems = plan.hosts.iter().map(|host| (host.name.clone(), system.clone())).collect();
+    let systems = plan.hosts.iter().map(|host| (host.name.clone(), &system)).collect();
     let Ok(standing) = standing::survey_nothing(plan) else { return BTreeMap::new() };
     let local = LocalFiles::default();
     let inputs = Inputs { plan, release: &release, systems: &systems, standing: &standing, material, local: &local };

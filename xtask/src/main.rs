@@ -7,6 +7,7 @@ mod bench;
 mod demo;
 mod docs;
 mod error;
+mod fuzz;
 mod lab;
 mod test;
 mod torture;
@@ -36,6 +37,8 @@ enum Task {
     Test(test::Arguments),
     /// What is too long for `test`: the same, with more of everything (needs root).
     Torture(torture::Arguments),
+    /// libFuzzer over the readers of plan files, hosts' answers and journals, on the stable compiler.
+    Fuzz(fuzz::Arguments),
     /// Measures slipway beside others that do the same, and writes docs/benchmarks.md (needs root and the lab).
     Bench {
         #[command(subcommand)]
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Torture(arguments) => torture::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench { command } => bench::run(command),
         Task::Docs { check } => docs::run(check),
     };

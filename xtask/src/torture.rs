@@ -2,16 +2,19 @@
 //! everything: a death at every call of every command of a step's script, a cut after every file of a
 //! PKI, many more random graphs, plans and answers, a bootstrap killed twelve times (with three
 //! control planes eight times), a line that goes silent in a step, and eight rolling changes with an
-//! etcd member killed at any moment.
+//! etcd member killed at any moment. At the end libFuzzer looks for inputs that no test has.
 
 use std::process::{Command, ExitCode};
 
 use crate::error::{Explain as _, Result};
+use crate::fuzz;
 
 /// Tests that know how to do more.
 const FILTERS: &[&str] = &["cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap", "certificates", "faults", "grow", "rotation", "secrets::", "no_text_of", "crashes::", "joins::", "contract::", "upgrade"];
 /// Cases of each property; the test command takes proptest's own 256 or fewer.
 const CASES: &str = "4096";
+/// How long each fuzz target runs, in seconds.
+const FUZZING: u32 = 600;
 
 /// Which part of it.
 #[derive(clap::Args)]
@@ -31,5 +34,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .env("NEXTEST_PROFILE", "torture")
         .status()
         .explain(|| "cannot start the test command".into())?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let fuzzed = if arguments.filters.is_empty() {
+        fuzz::run(&fuzz::Arguments { targets: Vec::new(), seconds: FUZZING })?
+    } else {
+        ExitCode::SUCCESS
+    };
+    Ok(if status.success() { fuzzed } else { ExitCode::FAILURE })
 }

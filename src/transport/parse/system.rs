@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::ProbeRequest;
 use super::{Sections, printable};
 use crate::artifact::snapshot::Taken;
+use crate::transport::probe::parameter_file;
 use crate::facts::{FoundPackage, FoundProgram, FoundUnit, InterfaceAddress, System};
 use crate::names::{Mode, RemotePath};
 
@@ -54,11 +55,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
             .filter(|module| sections.has("modules", &module.replace('-', "_")))
             .cloned()
             .collect(),
-        sysctls: sections
-            .values("sysctls")
-            .filter(|(key, _)| request.sysctls.iter().any(|wanted| wanted == key))
-            .map(|(key, value)| (key.to_owned(), printable(value)))
-            .collect(),
+        sysctls: request.sysctls.iter().filter_map(|key| Some((key.clone(), printable(parameter(sections, key)?)))).collect(),
         root: sections.value("system", "uid") == "0",
         free_bytes: free_bytes(sections),
         systemd: sections.value("system", "init") == "systemd",
@@ -189,6 +186,12 @@ pub(super) fn snapshots(sections: &Sections<'_>) -> BTreeSet<Taken> {
         _ => None,
     };
     sections.lines("snapshots").filter_map(found).collect()
+}
+
+/// A `FILE:VALUE` line.
+fn parameter<'a>(sections: &Sections<'a>, key: &str) -> Option<&'a str> {
+    let file = parameter_file(key);
+    sections.lines("sysctls").find_map(|line| line.strip_prefix(&file)?.strip_prefix(':'))
 }
 
 /// `df -P -k`: the paths are told by the mount points they are on, in the order asked for.

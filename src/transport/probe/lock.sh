@@ -4,7 +4,7 @@ umask 077
 # take_lock TEXT
 take_lock() {
   command -v flock >/dev/null || refuse 'the host has no command flock (package util-linux)'
-  mkdir -p "$ROOT/run/slipway" || refuse 'cannot write below /run/slipway'
+  [ -d "$ROOT/run/slipway" ] || mkdir -p "$ROOT/run/slipway" || refuse 'cannot write below /run/slipway'
   exec 9>>"$ROOT/run/slipway/lock"
   if ! flock -n 9; then
     holder=

@@ -85,7 +85,7 @@ look_system() {
   section listening
   grep -h ' 0A ' "$ROOT/proc/net/tcp" "$ROOT/proc/net/tcp6" 2>/dev/null
   section addresses
-  if ! timeout 10 ip -o addr show 2>/dev/null; then
+  if ! ip -o addr show 2>/dev/null; then
     section fib
     lines "$ROOT/proc/net/fib_trie"
     section inet6
@@ -155,11 +155,12 @@ look_modules() {
   done
 }
 
-# look_parameter KEY FILE
+# look_parameters FILE...
 # Not with `show`: the shell's `read` asks for one byte after another, and of a number the kernel
-# gives the first only.
-look_parameter() {
-  if [ -r "$ROOT/proc/sys/$2" ]; then printf '%s=%s\n' "$1" "$(cat "$ROOT/proc/sys/$2")"; fi
+# gives the first only. One process for all of them; of a single file grep would not tell the name.
+look_parameters() {
+  section sysctls
+  grep -s '' -- "$@" /dev/null
 }
 
 look_stamps() {

@@ -45,7 +45,7 @@ pub fn settle(
     leaf: Leaf,
     decision: Decision,
     authority: &ReadyPair,
-    keys: &mut impl Iterator<Item = Key>,
+    key: Option<&Key>,
 ) -> Result<SettledLeaf, TrustProblem> {
     let validity = inputs.plan.pki.validity;
     let phase = phase(inputs.plan, &leaf, &decision);
@@ -62,14 +62,14 @@ pub fn settle(
         Decision::Rewrite(kept, reason) => Ok(found(leaf, kept, Change::Rewritten(reason))),
         Decision::Bring(brought, reason) => Ok(found(leaf, brought, Change::Brought(reason))),
         Decision::Issue(reason) => {
-            let key = keys.next().expect("a key was drawn for every leaf to be issued");
+            let key = key.expect("a key was drawn for every leaf to be issued");
             let signer =
                 authority.signer.as_ref().ok_or(TrustProblem::NotFetched(ClusterPair::Authority(leaf.authority)))?;
             let certificate = signer
-                .sign(&leaf, &key, Validity { now: inputs.now, length: validity.0 })
+                .sign(&leaf, key, Validity { now: inputs.now, length: validity.0 })
                 .map_err(|problem| TrustProblem::Issue { what: format!("{} on {}", leaf.name, leaf.host), problem })?;
             let change = Change::Issued(reason);
-            Ok(SettledLeaf { leaf, certificate: certificate.into_bytes(), key: key.private, change, validity, phase })
+            Ok(SettledLeaf { leaf, certificate: certificate.into_bytes(), key: key.private.clone(), change, validity, phase })
         }
     }
 }
