@@ -215,7 +215,9 @@ fn a_cluster_of_kubeadms_is_adopted_without_a_restart_of_its_components() {
     machines.step("the nodes are ready and kubeadm works on");
     let cluster = Cluster::of(&desk, &machines, "adopted.yaml", CONTROL_PLANE);
     // A kubelet that has just been restarted says for a moment that it is not ready.
-    [CONTROL_PLANE, WORKER].map(|node| cluster.wait_for_node(node, "True", Duration::from_secs(60)));
+    for node in [CONTROL_PLANE, WORKER] {
+        cluster.wait_for_node(node, "True", Duration::from_secs(60));
+    }
     machines.shell(CONTROL_PLANE, "kubeadm certs check-expiration");
 
     machines.step("slipway takes it to another release, and kubeadm still works on it");
@@ -234,7 +236,9 @@ fn a_cluster_of_kubeadms_is_adopted_without_a_restart_of_its_components() {
     assert!(images.ends_with(NEXT), "{images}");
     let label = cluster.kubectl(&["get", "node", WORKER, "--output", "jsonpath={.metadata.labels.example\\.test/zone}"]);
     assert_eq!(label, "a", "what its owner had set is still there");
-    [CONTROL_PLANE, WORKER].map(|node| cluster.wait_for_node(node, "True", Duration::from_secs(60)));
+    for node in [CONTROL_PLANE, WORKER] {
+        cluster.wait_for_node(node, "True", Duration::from_secs(60));
+    }
     let table = machines.shell(CONTROL_PLANE, "kubeadm certs check-expiration 2>&1");
     assert!(!table.contains("MISSING"), "{table}");
     let stored = machines.shell(CONTROL_PLANE, "kubeadm config view 2>/dev/null || kubectl --kubeconfig /etc/kubernetes/admin.conf get configmap kubeadm-config -n kube-system -o yaml");
