@@ -13,18 +13,23 @@ use super::slipway::Desk;
 pub const LOOK: &str = include_str!("before_and_after.sh");
 
 /// Something of every kind that leaves traces: a Service, a host port, volumes on disk and in memory.
+/// The pod with the volumes runs on the host `$on`, as what a reset may do depends on where it is.
 const LOAD: &str = r#"
 set -e
 export KUBECONFIG=/etc/kubernetes/admin.conf HOME=/tmp
 kubectl create deployment web --image=lab.local/tool:1 -- lab-tool serve --port 8080
 kubectl expose deployment web --port 80 --target-port 8080
-kubectl run volumes --image=lab.local/tool:1 --overrides='{"spec":{"containers":[{"name":"volumes","image":"lab.local/tool:1",
+kubectl run volumes --image=lab.local/tool:1 --overrides='{"spec":{"nodeName":"'"$on"'","containers":[{"name":"volumes","image":"lab.local/tool:1",
   "command":["lab-tool","serve","--port","8081"],"ports":[{"containerPort":8081,"hostPort":8081}],
   "volumeMounts":[{"name":"disk","mountPath":"/disk"},{"name":"memory","mountPath":"/memory"}]}],
   "volumes":[{"name":"disk","emptyDir":{}},{"name":"memory","emptyDir":{"medium":"Memory"}}]}}'
 kubectl wait --for=condition=Available deployment/web --timeout=120s
 kubectl wait --for=condition=Ready pod/volumes --timeout=120s
 "#;
+
+fn load(on: &str) -> String {
+    format!("on={on}\n{LOAD}")
+}
 
 /// Ends the step at work on a host without any chance to tidy up.
 const CUT: &str = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null) in 'sh run.sh '*) kill -9 ${p#/proc/} ;; esac; done";
@@ -66,7 +71,7 @@ fn a_single_node_is_as_it_was_before() {
 
     machines.step("a cluster with something in it leaves traces everywhere");
     desk.run_for(0, &["apply", &file, "--yes"]);
-    machines.shell("reset-30", LOAD);
+    machines.shell("reset-30", &load("reset-30"));
     let during = differences(&before, &machines.shell("reset-30", LOOK));
     for trace in ["files /var/lib/kubelet", "mounts ", "links ", "rules ", "units ", "parameters net.ipv4.ip_forward", "containers ", "processes "] {
         let seen = during.iter().any(|line| line.contains(&format!("== {trace}")));
@@ -123,10 +128,14 @@ fn a_host_leaves_a_living_cluster_and_then_the_cluster_goes() {
     let before = hosts.map(|host| machines.shell(host, LOOK));
     machines.step("apply");
     desk.run_for(0, &["apply", &file, "--yes"]);
-    machines.shell("reset-32", LOAD);
+    machines.shell("reset-32", &load("reset-33"));
+
+    machines.step("a pod that nothing would start again is not evicted unasked");
+    let refused = desk.run_for(4, &["reset", &file, "--host", "reset-33", "--yes"]);
+    refused.says("pod default/volumes has no controller").says("--evict-unmanaged").says("nothing was changed");
 
     machines.step("one host leaves");
-    let left = desk.run_for(0, &["reset", &file, "--host", "reset-33", "--yes"]);
+    let left = desk.run_for(0, &["reset", &file, "--host", "reset-33", "--yes", "--evict-unmanaged", "--delete-emptydir-data"]);
     eprintln!("{}", left.out);
     is_as_before(&machines, "reset-33", &before[2]);
     let cluster = Cluster::of(&desk, &machines, &file, "reset-31");
