@@ -15,7 +15,7 @@ const CONTROL_PLANE: &str = "ad-65";
 const WORKER: &str = "ad-66";
 const TOKEN: &str = "abcdef.0123456789abcdef";
 /// The release it goes to.
-const NEXT: &str = "v1.20.15";
+const NEXT: &str = "v1.21.14";
 
 /// What only the lab needs is said in docs/lab.md.
 const CONTAINERD: &str = r#"version = 2
