@@ -61,13 +61,15 @@ pub struct LiveCluster<T> {
     away: BTreeSet<HostName>,
     /// Hosts that left the plan and are still in the cluster.
     leaving: Vec<Host>,
+    /// The containers that stayed on Nodes which this run emptied.
+    stayed: Mutex<BTreeMap<HostName, BTreeSet<String>>>,
 }
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// A cluster reached with these credentials.
     #[must_use]
     pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
-        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new(), leaving: Vec::new() }
+        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new(), leaving: Vec::new(), stayed: Mutex::default() }
     }
 
     /// The same, but these hosts are not asked: they are known not to answer.

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use openssh::{ForwardType, Socket};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -25,12 +24,14 @@ use crate::names::{HostName, RemotePath, Span};
 use crate::plan::{Host, Plan, Ssh};
 
 mod config;
+mod forwards;
 mod lock;
 mod payload;
 mod remote;
 mod session;
 
 pub use config::{ConfigError, UserConfig};
+use forwards::Forwards;
 use lock::Lock;
 use payload::{Cargo, SendError};
 use remote::{Remote, refusal};
@@ -133,7 +134,7 @@ pub struct SshTransport {
 struct Remotely {
     connection: Connection,
     lock: Mutex<Option<Lock>>,
-    forwards: Mutex<BTreeMap<SocketAddr, PathBuf>>,
+    forwards: Mutex<Forwards>,
 }
 
 impl Remotely {
@@ -249,6 +250,9 @@ impl SshTransport {
         if remotely.lock.lock().await.as_ref().is_some_and(Lock::is_lost) {
             return Err(TransportError::Lost { host: connection.host.clone(), operation: "holding the lock".into() }.into());
         }
+        if bundle.restarts {
+            connection.expect_restart();
+        }
         let _permit = connection.permit().await;
         let cargo = Cargo::of(bundle);
         let remote = if cargo.is_large() { Remote::LargeStep } else { Remote::Step };
@@ -283,7 +287,16 @@ impl SshTransport {
                 progress(index);
             }
         }
-        let status = connection.status(process, &operation).await?;
+        let status = connection.status(process, &operation).await;
+        // The machine takes the line and the script with it (143: the script's own word when it is told to
+        // end), sometimes before they could say that it was asked to. Whether it restarts tells its boot id.
+        if let Some(last) = current.filter(|last| bundle.restarts && last + 1 == bundle.changes)
+            && matches!(status, Err(_) | Ok(143 | 255))
+        {
+            progress(last);
+            return Ok(());
+        }
+        let status = status?;
         let sent = sending.await.map_err(|error| failed(error.to_string()))?;
         if let Err(error @ SendError::Read { .. }) = sent {
             return Err(failed(error.to_string()).into());
@@ -366,24 +379,11 @@ impl Transport for SshTransport {
         let connection = &remotely.connection;
         let operation = format!("connect to {address}");
         let session = connection.session().await?;
-        let path = {
-            let mut forwards = remotely.forwards.lock().await;
-            match forwards.get(&address) {
-                Some(path) => path.clone(),
-                None => {
-                    let path = self.forwards.path().join(format!("{}-{}", connection.short_name(), forwards.len()));
-                    let there = Socket::new(address.ip().to_string(), address.port());
-                    if let Err(error) = session.request_port_forward(ForwardType::Local, path.as_path(), there).await {
-                        return Err(connection.broken(session, &operation, &error).await);
-                    }
-                    forwards.insert(address, path.clone());
-                    path
-                }
-            }
-        };
+        let path = remotely.forwards.lock().await.path(connection, &session, address, self.forwards.path()).await?;
         match UnixStream::connect(&path).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(_) => Err(TransportError::Lost { host: host.clone(), operation }),
+            // Nobody listens there any more.
+            Err(_) => Err(connection.lost(&session, &operation).await),
         }
     }
 
@@ -409,14 +409,7 @@ impl Transport for SshTransport {
             if let Some(lock) = remotely.lock.lock().await.take() {
                 lock.release().await;
             }
-            if let Some(session) = remotely.connection.opened() {
-                for (address, path) in std::mem::take(&mut *remotely.forwards.lock().await) {
-                    let there = Socket::new(address.ip().to_string(), address.port());
-                    // A connection that is gone has no forwards.
-                    let _gone = session.close_port_forward(ForwardType::Local, path.as_path(), there).await;
-                    let _gone = std::fs::remove_file(&path);
-                }
-            }
+            remotely.forwards.lock().await.close().await;
             if !self.options.reuse {
                 remotely.connection.end().await;
             }

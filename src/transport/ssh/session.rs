@@ -3,17 +3,20 @@
 //! The master is started here rather than by the openssh crate, because the crate cannot pass
 //! options of its own and would set how host keys are checked. A master that is already there and
 //! alive (a run of a few minutes ago left it) is used again.
+//!
+//! A connection that is lost is not made anew within a run: what was going on there went on unseen, and
+//! the next run looks first. The exception is a machine that this run restarts: there it has to be.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openssh::{Child, Session};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::super::TransportError;
 use super::super::parse::{LARGEST_ANSWER, printable};
@@ -41,7 +44,9 @@ pub(super) struct Connection {
     pub(super) destination: Destination,
     directory: PathBuf,
     idle: Duration,
-    session: OnceCell<Arc<Session>>,
+    session: Mutex<Option<Arc<Session>>>,
+    /// Whether this run asked the machine to restart.
+    restarts: AtomicBool,
     sessions: Semaphore,
     round_trips: AtomicUsize,
 }
@@ -53,7 +58,8 @@ impl Connection {
             destination,
             directory: directory.to_owned(),
             idle,
-            session: OnceCell::new(),
+            session: Mutex::default(),
+            restarts: AtomicBool::new(false),
             sessions: Semaphore::new(MOST_SESSIONS),
             round_trips: AtomicUsize::new(0),
         }
@@ -70,13 +76,32 @@ impl Connection {
     }
 
     /// The session; the first caller makes it.
-    pub(super) async fn session(&self) -> Result<&Arc<Session>, TransportError> {
-        self.session.get_or_try_init(|| self.open()).await
+    pub(super) async fn session(&self) -> Result<Arc<Session>, TransportError> {
+        let mut session = self.session.lock().await;
+        if let Some(session) = &*session {
+            return Ok(Arc::clone(session));
+        }
+        let opened = self.open().await?;
+        *session = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 
     /// The session if it was made.
-    pub(super) fn opened(&self) -> Option<&Arc<Session>> {
-        self.session.get()
+    pub(super) async fn opened(&self) -> Option<Arc<Session>> {
+        self.session.lock().await.clone()
+    }
+
+    /// The machine is about to restart: from now on a session that is lost is made anew.
+    pub(super) fn expect_restart(&self) {
+        self.restarts.store(true, Ordering::Relaxed);
+    }
+
+    /// This session's master is gone. Others may have noticed it before and made a new one, which stays.
+    pub(super) async fn lost(&self, session: &Session, operation: &str) -> TransportError {
+        if self.restarts.load(Ordering::Relaxed) {
+            self.session.lock().await.take_if(|current| std::ptr::eq(Arc::as_ptr(current), session));
+        }
+        TransportError::Lost { host: self.host.clone(), operation: operation.to_owned() }
     }
 
     /// A file of this connection in the control directory. Its name holds everything that decides
@@ -153,11 +178,11 @@ impl Connection {
     /// Starts a fixed command text on the host.
     pub(super) async fn spawn(&self, command: &str, operation: &str) -> Result<Process, TransportError> {
         let session = self.session().await?;
-        let mut command = Arc::clone(session).arc_raw_command(command);
+        let mut command = Arc::clone(&session).arc_raw_command(command);
         command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
         match command.spawn().await {
             Ok(process) => Ok(process),
-            Err(error) => Err(self.broken(session, operation, &error).await),
+            Err(error) => Err(self.broken(&session, operation, &error).await),
         }
     }
 
@@ -165,12 +190,11 @@ impl Connection {
     /// look alike, so the master is asked whether it is still there.
     pub(super) async fn broken(&self, session: &Session, operation: &str, error: &openssh::Error) -> TransportError {
         let alive = tokio::time::timeout(Duration::from_secs(5), session.check()).await;
-        let operation = operation.to_owned();
         if !matches!(alive, Ok(Ok(()))) {
-            return TransportError::Lost { host: self.host.clone(), operation };
+            return self.lost(session, operation).await;
         }
         let reason = printable(&with_sources(error));
-        TransportError::Command { host: self.host.clone(), operation, reason }
+        TransportError::Command { host: self.host.clone(), operation: operation.to_owned(), reason }
     }
 
     /// The exit status of a process that has said all it had to say: what `sh` would say, 255 if a
@@ -191,7 +215,7 @@ impl Connection {
 
     /// Ends the master.
     pub(super) async fn end(&self) {
-        if self.session.get().is_none() {
+        if self.opened().await.is_none() {
             return;
         }
         let ended = tokio::process::Command::new("ssh")
