@@ -60,7 +60,8 @@ pub enum Gate {
     ControllersHealthy(HostName),
     /// The Node exists.
     NodeRegistered(HostName),
-    /// The Node's condition Ready is true.
+    /// The Node's condition Ready is true, and its kubelet said so since it was last started: the word of one
+    /// that ended stays for most of a minute.
     NodeReady(HostName),
     /// The Node's kubelet reports that it is of this version.
     KubeletVersion {

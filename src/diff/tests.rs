@@ -174,7 +174,7 @@ fn unit() -> Artifact {
 }
 
 fn unit_state(active: &str, enabled: &str, stamp: Option<&str>) -> State {
-    let found = FoundUnit { active: active.into(), enabled: enabled.into(), stamp: stamp.map(Digest::of) };
+    let found = FoundUnit { active: active.into(), enabled: enabled.into(), stamp: stamp.map(Digest::of), began: None };
     State { units: [("a.service".to_owned(), found)].into(), ..State::default() }
 }
 

@@ -123,6 +123,8 @@ impl Transport for FakeTransport {
 pub(super) struct FakeCluster {
     /// Gates that never hold, by what they print.
     pub closed: BTreeSet<String>,
+    /// Hosts whose kubelets are to be forgotten, as often as that was said.
+    pub forgotten: Mutex<Vec<HostName>>,
     /// Objects and gates in the order they were asked for.
     pub log: Mutex<Vec<String>>,
 }
@@ -131,6 +133,10 @@ impl Cluster for FakeCluster {
     // The executor does not ask.
     async fn changes(&self, _: Vec<Artifact>) -> Result<Vec<Option<Change>>, ClusterError> {
         Err(ClusterError::plain("not asked".into()))
+    }
+
+    fn forget_kubelet(&self, host: &HostName) {
+        self.forgotten.lock().unwrap().push(host.clone());
     }
 
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {

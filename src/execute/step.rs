@@ -12,6 +12,8 @@ use super::{Execution, Progress, fallback};
 use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
+use crate::desired::kubelet::UNIT;
+use crate::desired::packages::KUBELET;
 use crate::graph::{Gate, Step};
 use crate::names::{HostName, RemotePath};
 use crate::phase::{Phase, StepId, Target};
@@ -106,6 +108,16 @@ async fn precede<T, C: Cluster>(
     all.await.map(drop)
 }
 
+/// Whether the kubelet that runs afterwards is not the one from before. A package may restart its own units.
+fn starts_kubelet(change: &Change) -> bool {
+    match &change.artifact {
+        Artifact::Unit { name, .. } | Artifact::Halted { unit: name, .. } => name == UNIT,
+        Artifact::Restarted { units, machine } => *machine || units.iter().any(|name| name == UNIT),
+        Artifact::Package { name, .. } => name == KUBELET,
+        _ => false,
+    }
+}
+
 fn is_in_cluster(change: &Change) -> bool {
     change.artifact.is_of_cluster()
 }
@@ -148,6 +160,7 @@ async fn change_host<T, C>(
 ) -> Result<(), Box<StepFailure>>
 where
     T: Transport,
+    C: Cluster,
 {
     let mine: Vec<Change>;
     let changes = if indices.len() == step.changes.len() {
@@ -163,7 +176,17 @@ where
         }
     };
     let limit = work.timeout.saturating_add(GRACE);
-    match timeout(limit, execution.transport.apply(host, work, done)).await {
+    // Before, for it may be restarted although no answer comes; after, for a gate of another step may have
+    // asked meanwhile.
+    let restarts = changes.iter().any(starts_kubelet);
+    if restarts {
+        execution.cluster.forget_kubelet(host);
+    }
+    let applied = timeout(limit, execution.transport.apply(host, work, done)).await;
+    if restarts {
+        execution.cluster.forget_kubelet(host);
+    }
+    match applied {
         Ok(result) => result.map_err(|error| host_failure(step, indices, error)),
         Err(_) => Err(Box::new(StepFailure {
             status: Some(TIMED_OUT),

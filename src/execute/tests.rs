@@ -8,10 +8,12 @@ use proptest::prelude::*;
 use super::control::Control;
 use super::fakes::{Act, FakeCluster, FakeTransport};
 use super::*;
-use crate::change::Change;
+use crate::artifact::Artifact;
+use crate::change::{Change, Reason};
 use crate::desired;
 use crate::graph::Gate;
 use crate::graph::tests::{file, full, id, object, plan, step};
+use crate::names::{Digest, HostName};
 use crate::phase::{Phase, Stage, Target};
 use crate::plan::{Plan, Unavailable};
 
@@ -131,6 +133,30 @@ fn a_failed_step_blocks_what_follows_and_nothing_else() {
         | sh: 3: \u{1b}[31mmv: cannot move: No space left on device
       hint: free some space on the host, then run the same command again
     ");
+}
+
+#[test]
+fn whoever_starts_a_kubelet_has_what_was_known_of_it_forgotten() {
+    let change = |artifact| Change { artifact, reason: Reason::Asked, before: None };
+    let unit = |name: &str| Artifact::Unit { name: name.into(), inputs: Vec::new(), stamp: Digest::of("x"), check: None };
+    let package = Artifact::Package { name: "kubelet".into(), version: None, program: None, held: false };
+    for (artifact, forgotten) in [
+        (unit("kubelet.service"), true),
+        (unit("containerd.service"), false),
+        (Artifact::Halted { unit: "kubelet.service".into(), files: Vec::new(), pods: false }, true),
+        (Artifact::Restarted { units: vec!["kubelet.service".into()], machine: false }, true),
+        (Artifact::Restarted { units: vec!["containerd.service".into()], machine: false }, false),
+        (Artifact::Restarted { units: Vec::new(), machine: true }, true),
+        (package, true),
+    ] {
+        let steps = vec![Step { changes: vec![change(artifact.clone())], ..Step::empty(id("kubelet@a")) }];
+        let graph = StepGraph::assemble(Stage::Living, BTreeSet::new(), steps, []).unwrap();
+        let ran = run(&graph, &Limits::default(), &[]);
+        assert!(ran.report.succeeded());
+        // Before it, because it may be done although no answer comes, and after it.
+        let expected: Vec<HostName> = if forgotten { vec!["a".parse().unwrap(); 2] } else { Vec::new() };
+        assert_eq!(*ran.cluster.forgotten.lock().unwrap(), expected, "{artifact:?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use super::ready::Listening;
 use super::{Component, LiveCluster, POLL, QUESTION, hint};
 use crate::cluster::ClusterError;
 use crate::cluster::crashes::{self, Restarts, TOO_MANY};
@@ -49,9 +50,10 @@ impl<T: Transport + 'static> LiveCluster<T> {
     pub(super) async fn wait_for(&self, gate: &Gate, limit: Duration, replaced: &[RemotePath]) -> Result<(), ClusterError> {
         let deadline = Instant::now() + limit;
         let mut watch = Watch::of(gate, replaced);
+        let mut listening = Listening::default();
         loop {
             let patient = Instant::now() >= deadline;
-            let seen = match timeout(QUESTION * 4, self.holds(gate, patient)).await {
+            let seen = match timeout(QUESTION * 4, self.holds(gate, patient, &mut listening)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(seen)) => seen,
                 Err(_) => "no answer".to_owned(),

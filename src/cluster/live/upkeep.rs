@@ -24,6 +24,11 @@ impl<T: Transport + 'static> LiveCluster<T> {
             Maintenance::Back { node, boot } => {
                 let limit = self.plan.limits.gate_timeout.0;
                 let deadline = Instant::now() + limit;
+                // Another boot id is the word of a kubelet after the restart; without one its own is waited for,
+                // before its pods are looked at.
+                if boot.is_none() {
+                    self.wait(&Gate::NodeReady(node.clone()), limit).await.map_err(|error| ClusterError { hint: Some(STAYS.into()), ..error })?;
+                }
                 loop {
                     // The API server may be away with the host.
                     let seen = match self.client().await {
