@@ -87,6 +87,26 @@ pub enum Gate {
     VipAnswers(HostName),
 }
 
+impl Gate {
+    /// The host it is about, if it is about one.
+    #[must_use]
+    pub fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::KubeletHealthy(host)
+            | Self::EtcdHealthy(host)
+            | Self::ApiServerReady(host)
+            | Self::ControllersHealthy(host)
+            | Self::NodeRegistered(host)
+            | Self::NodeReady(host)
+            | Self::KubeletVersion { host, .. }
+            | Self::QuorumWithout(host)
+            | Self::ApiServersWithout(host)
+            | Self::VipAnswers(host) => Some(host),
+            Self::RolledOut { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Gate {
     /// Reads after "waiting for".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -429,8 +429,13 @@ impl Cluster for SimulatedCluster {
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
         let strike = self.world.lock().strike(None, &gate.to_string());
-        if let Some(Strike::Kill(_)) = strike {
-            self.world.die().await;
+        match strike {
+            Some(Strike::Kill(_)) => self.world.die().await,
+            Some(Strike::Gone) => {
+                let mut world = self.world.lock();
+                gate.host().into_iter().for_each(|host| world.cut(host));
+            }
+            _ => {}
         }
         let refused = Fault::GateRefused(gate.to_string());
         if matches!(gate, Gate::NodeRegistered(_) | Gate::NodeReady(_)) && self.holds(gate, false).is_err() {

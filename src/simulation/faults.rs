@@ -41,7 +41,7 @@ pub enum Fault {
     Fail(Point, Moment),
     /// The disk is full: nothing of the change is done.
     DiskFull(Point),
-    /// The host is gone from there.
+    /// The host is gone from there: it is not reached any more. Of a gate: while that is waited for.
     Gone(Point),
     /// The rest of the step is done, but its answer never arrives.
     ReplyLost(Point),

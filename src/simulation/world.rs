@@ -56,6 +56,8 @@ pub struct World {
     pub(super) unasked: BTreeSet<HostName>,
     pub(super) killed: bool,
     pub(super) signal: Arc<Notify>,
+    /// Told when a line is cut.
+    pub(super) cuts: Arc<Notify>,
     pub(super) verified: HashMap<(Digest, Digest), bool>,
     pub(super) commands: HashMap<Digest, Arc<Vec<String>>>,
     pub(super) membership_changes: usize,
@@ -98,6 +100,7 @@ impl World {
             unasked: BTreeSet::new(),
             killed: false,
             signal: Arc::new(Notify::new()),
+            cuts: Arc::new(Notify::new()),
             verified: HashMap::new(),
             commands: HashMap::new(),
             membership_changes: 0,
@@ -169,6 +172,12 @@ impl World {
         self.faults.remove(place).strike(step, artifact)
     }
 
+    /// The line to a host is cut; nobody reaches it any more.
+    pub(super) fn cut(&mut self, name: &HostName) {
+        self.host_mut(name).reachable = false;
+        self.cuts.notify_waiters();
+    }
+
     /// The engine is dead from here.
     pub(super) fn kill(&mut self) {
         self.killed = true;
@@ -179,6 +188,7 @@ impl World {
     pub fn unlock_all(&mut self) {
         self.killed = false;
         self.signal = Arc::new(Notify::new());
+        self.cuts = Arc::new(Notify::new());
         self.membership_changes = 0;
         self.unasked.clear();
         for host in self.hosts.values_mut() {

@@ -22,6 +22,7 @@ mod external;
 mod faults;
 mod faults_living;
 mod grow;
+mod heard;
 mod highly_available;
 mod own_etcd;
 mod packages;

@@ -103,3 +103,24 @@ fn a_node_that_was_restarted_on_request_is_waited_for_until_it_is_heard() {
         assert!(is_cordoned(&simulation, "worker-1"));
     });
 }
+
+#[test]
+fn a_host_that_is_gone_while_its_gate_is_waited_for_ends_its_step_at_once_and_the_next_run_goes_on() {
+    simulated(async {
+        let before = cluster(1, 2, "");
+        let simulation = living(&before).await;
+        let plan = cluster(1, 2, "kubelet: {configuration: {maxPods: 120}}\n");
+        let step = StepId { phase: Phase::Kubelet, target: Target::Host(host("worker-1")) };
+        let gate = "kubelet on worker-1".to_owned();
+        simulation.world().faults.push(Fault::Gone(Point { step: step.clone(), artifact: gate }));
+        let report = applied(&simulation, &plan).await.expect("nobody kills it");
+        let failures = failures(&report);
+        let expected = "kubelet on worker-1: waiting for kubelet on worker-1: the connection to host worker-1 was lost, and the host's lock with it";
+        assert!(failures.len() == 1 && failures[0].starts_with(expected), "{failures:#?}");
+        let took = report.steps[&step].elapsed;
+        assert!(took < plan.limits.gate_timeout.0 / 4, "it was waited for {took:?}");
+
+        succeeded(&simulation, &plan).await;
+        settled(&simulation, &plan, "reached again").await;
+    });
+}
