@@ -211,6 +211,20 @@ pub trait Transport: Send + Sync {
     /// without control characters.
     fn diagnose(&self, host: &HostName, script: &str) -> impl Future<Output = Result<String, TransportError>> + Send;
 
+    /// Ends when the line to that host is gone on which this run holds its lock, with what the connection's
+    /// program said last: from then on others may work there. Never ends while the line is good, or if no
+    /// lock is held.
+    fn lost(&self, _host: &HostName) -> impl Future<Output = String> + Send {
+        std::future::pending()
+    }
+
+    /// The engine had the machine restarted: the line to it ends, its lock with it, and a new line is made when
+    /// one is needed. Only for that: a line that is lost in any other way stays lost for this run, because
+    /// somebody else may have worked on the host meanwhile.
+    fn restarted(&self, _host: &HostName) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// Commands sent to that host so far: the round trips a summary shows.
     fn round_trips(&self, host: &HostName) -> usize;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use openssh::{ForwardType, Socket};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -24,14 +25,12 @@ use crate::names::{HostName, RemotePath, Span};
 use crate::plan::{Host, Plan, Ssh};
 
 mod config;
-mod forwards;
 mod lock;
 mod payload;
 mod remote;
 mod session;
 
 pub use config::{ConfigError, UserConfig};
-use forwards::Forwards;
 use lock::Lock;
 use payload::{Cargo, SendError};
 use remote::{Remote, refusal};
@@ -135,6 +134,13 @@ struct Remotely {
     connection: Connection,
     lock: Mutex<Option<Lock>>,
     forwards: Mutex<Forwards>,
+}
+
+/// What is forwarded to the host's addresses, and by which session: forwards end with theirs.
+#[derive(Default)]
+struct Forwards {
+    session: usize,
+    sockets: BTreeMap<SocketAddr, PathBuf>,
 }
 
 impl Remotely {
@@ -249,9 +255,6 @@ impl SshTransport {
         let operation = format!("step {}", bundle.step);
         if remotely.lock.lock().await.as_ref().is_some_and(Lock::is_lost) {
             return Err(TransportError::Lost { host: connection.host.clone(), operation: "holding the lock".into() }.into());
-        }
-        if bundle.restarts {
-            connection.expect_restart();
         }
         let _permit = connection.permit().await;
         let cargo = Cargo::of(bundle);
@@ -378,12 +381,29 @@ impl Transport for SshTransport {
         let remotely = self.remotely(host)?;
         let connection = &remotely.connection;
         let operation = format!("connect to {address}");
-        let session = connection.session().await?;
-        let path = remotely.forwards.lock().await.path(connection, &session, address, self.forwards.path()).await?;
+        let (session, number) = connection.session().await?;
+        let path = {
+            let mut forwards = remotely.forwards.lock().await;
+            if forwards.session < number {
+                *forwards = Forwards { session: number, ..Forwards::default() };
+            }
+            match forwards.sockets.get(&address) {
+                Some(path) => path.clone(),
+                None => {
+                    let name = format!("{}-{number}-{}", connection.short_name(), forwards.sockets.len());
+                    let path = self.forwards.path().join(name);
+                    let there = Socket::new(address.ip().to_string(), address.port());
+                    if let Err(error) = session.request_port_forward(ForwardType::Local, path.as_path(), there).await {
+                        return Err(connection.broken(&session, &operation, &error).await);
+                    }
+                    forwards.sockets.insert(address, path.clone());
+                    path
+                }
+            }
+        };
         match UnixStream::connect(&path).await {
             Ok(stream) => Ok(Box::new(stream)),
-            // Nobody listens there any more.
-            Err(_) => Err(connection.lost(&session, &operation).await),
+            Err(_) => Err(TransportError::Lost { host: host.clone(), operation }),
         }
     }
 
@@ -400,6 +420,28 @@ impl Transport for SshTransport {
         Ok(last_lines(text.get(begin..end).unwrap_or_default(), MOST_DIAGNOSIS_LINES))
     }
 
+    async fn lost(&self, host: &HostName) -> String {
+        if let Ok(remotely) = self.remotely(host) {
+            let loss = remotely.lock.lock().await.as_ref().map(Lock::loss);
+            if let Some(mut loss) = loss {
+                // An error: the lock was released, and nothing of it can be lost any more.
+                let lost = loss.wait_for(|lost| *lost).await.is_ok();
+                if lost {
+                    return remotely.connection.last_words();
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn restarted(&self, host: &HostName) {
+        if let Ok(remotely) = self.remotely(host) {
+            // Its process ends with the machine, and that is no loss.
+            drop(remotely.lock.lock().await.take());
+            remotely.connection.expect_end();
+        }
+    }
+
     fn round_trips(&self, host: &HostName) -> usize {
         self.remotely(host).map_or(0, |remotely| remotely.connection.round_trips())
     }
@@ -409,7 +451,14 @@ impl Transport for SshTransport {
             if let Some(lock) = remotely.lock.lock().await.take() {
                 lock.release().await;
             }
-            remotely.forwards.lock().await.close().await;
+            if let Some(session) = remotely.connection.opened() {
+                for (address, path) in std::mem::take(&mut *remotely.forwards.lock().await).sockets {
+                    let there = Socket::new(address.ip().to_string(), address.port());
+                    // A connection that is gone has no forwards.
+                    let _gone = session.close_port_forward(ForwardType::Local, path.as_path(), there).await;
+                    let _gone = std::fs::remove_file(&path);
+                }
+            }
             if !self.options.reuse {
                 remotely.connection.end().await;
             }

@@ -24,6 +24,7 @@ mod external;
 mod faults;
 mod faults_living;
 mod grow;
+mod heard;
 mod highly_available;
 mod maintenance;
 mod own_etcd;

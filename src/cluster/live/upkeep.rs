@@ -37,6 +37,11 @@ impl<T: Transport + 'static> LiveCluster<T> {
                     Some(_) => self.stayed.lock().expect("no panic while it is held").get(node).cloned().unwrap_or_default(),
                     None => BTreeSet::new(),
                 };
+                // Another boot id is the word of a kubelet after the restart; without one its own is waited for,
+                // before its pods are looked at.
+                if boot.is_none() {
+                    self.wait(&Gate::NodeReady(node.clone()), limit).await.map_err(|error| ClusterError { hint: Some(AWAY.into()), ..error })?;
+                }
                 loop {
                     // The API server may be away with the host.
                     let seen = match self.client().await {
