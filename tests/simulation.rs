@@ -22,6 +22,8 @@ mod maintenance;
 mod packages;
 #[path = "simulation/plans.rs"]
 mod plans;
+#[path = "simulation/restarts.rs"]
+mod restarts;
 #[path = "simulation/upgrade.rs"]
 mod upgrade;
 #[path = "simulation/properties.rs"]

@@ -34,7 +34,7 @@ fn next(machines: &Machines, plan: &Value) -> Value {
 }
 
 /// Two pods that may run anywhere, of which one must always be available.
-fn workload(desk: &Desk, cluster: &Cluster) {
+pub fn workload(desk: &Desk, cluster: &Cluster) {
     let labels = json!({ "app": "budget" });
     let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
         {
@@ -66,7 +66,7 @@ fn workload(desk: &Desk, cluster: &Cluster) {
 }
 
 /// How many pods of the workload are available; none if nobody answers.
-fn available(cluster: &Cluster) -> Option<u32> {
+pub fn available(cluster: &Cluster) -> Option<u32> {
     let text = cluster.ask(&["get", "deployment", "budget", "--output", "jsonpath={.status.availableReplicas}"]).ok()?;
     Some(text.trim().parse().unwrap_or(0))
 }
