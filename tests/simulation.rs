@@ -12,6 +12,8 @@ mod crashes;
 mod fields;
 #[path = "simulation/departures.rs"]
 mod departures;
+#[path = "simulation/departures_etcd.rs"]
+mod departures_etcd;
 #[path = "simulation/endpoint.rs"]
 mod endpoint;
 #[path = "simulation/joins.rs"]

@@ -1,6 +1,6 @@
 //! etcd's membership as each of its members lets it be changed, behind the same trait as the real one,
 //! so that the engine's own way of announcing, promoting and removing is what is tried. Each change is
-//! checked: it is the only one at a time, and it takes no quorum away.
+//! checked: it is the only one at a time, takes no quorum away, and no API server still asks who is removed.
 //!
 //! The refusals are etcd's (server/etcdserver/server.go, with the strict check of reconfigurations that
 //! is its default): one learner at a time, none while a voter is away; a vote only for a learner that
@@ -135,6 +135,15 @@ impl World {
         if self.clusters.contains_key(&record.cluster) { Ok(record.cluster) } else { Err("connection refused".into()) }
     }
 
+    /// No API server of another host still asks a member that goes although it serves.
+    fn check_nobody_asks(&mut self, host: &HostName) {
+        let asks = |server: &&HostName| *server != host && self.asked_by(server).iter().flatten().any(|member| member == host);
+        let asking: Vec<HostName> = self.api_servers.iter().filter(asks).cloned().collect();
+        for server in asking {
+            self.violations.push(format!("the member on {host} is removed while the API server of {server} asks it"));
+        }
+    }
+
     /// Takes a member out of the membership; if it runs, it ends.
     fn remove_member(&mut self, id: &Digest, member: MemberId, now: Duration) -> Result<(), String> {
         self.agree(id, now)?;
@@ -149,6 +158,9 @@ impl World {
         let is_on = |host: &&HostName| self.hosts[*host].etcd.values().any(|record| record.cluster == *id && record.id == member);
         let on: Vec<HostName> = self.keepers.iter().filter(is_on).cloned().collect();
         for host in on {
+            if up.contains(&member) {
+                self.check_nobody_asks(&host);
+            }
             self.host_mut(&host).pods.remove("etcd");
         }
         Ok(())

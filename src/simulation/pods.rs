@@ -186,14 +186,8 @@ impl World {
         let host = &self.hosts[name];
         let pod = host.pods.get("kube-apiserver").ok_or("connection refused")?;
         pod.answers(now)?;
-        let command = Arc::clone(&pod.command);
-        let servers: Vec<String> = flag(&command, "etcd-servers").unwrap_or_default().split(',').map(str::to_owned).collect();
         let mut seen = "connection refused".to_owned();
-        for server in &servers {
-            let address = server.rsplit_once("://").map_or(server.as_str(), |(_, rest)| rest);
-            let address = address.rsplit_once(':').map_or(address, |(address, _)| address).trim_matches(['[', ']']);
-            let own = matches!(address, "127.0.0.1" | "::1" | "localhost");
-            let member = if own { Some(name.clone()) } else { self.host_at(address) };
+        for member in self.asked_by(name) {
             let Some(member) = member else { return Ok(None) };
             match self.member_health(&member, now) {
                 Ok(id) => return Ok(Some(id)),
@@ -201,6 +195,20 @@ impl World {
             }
         }
         Err(seen)
+    }
+
+    /// The hosts whose members the API server of a host asks, in its order. `None` is one of an etcd that
+    /// somebody else runs.
+    pub(super) fn asked_by(&self, name: &HostName) -> Vec<Option<HostName>> {
+        let Some(pod) = self.hosts[name].pods.get("kube-apiserver") else { return Vec::new() };
+        let servers = flag(&pod.command, "etcd-servers").unwrap_or_default().split(',');
+        let member = |server: &str| {
+            let address = server.rsplit_once("://").map_or(server, |(_, rest)| rest);
+            let address = address.rsplit_once(':').map_or(address, |(address, _)| address).trim_matches(['[', ']']);
+            let own = matches!(address, "127.0.0.1" | "::1" | "localhost");
+            if own { Some(name.clone()) } else { self.host_at(address) }
+        };
+        servers.map(member).collect()
     }
 }
 

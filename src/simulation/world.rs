@@ -1,6 +1,7 @@
 //! All hosts and what they share, and the rules that no effect may break: etcd never has fewer members
-//! up than it needs because of slipway, its membership never changes twice at once, there is never
-//! a second CA and never a second new etcd cluster, and what etcd held is kept before an upgrade. Broken rules are gathered in `violations`.
+//! up than it needs because of slipway, its membership never changes twice at once, nobody still asks a member
+//! that is removed, there is never a second CA and never a second new etcd cluster, and what etcd held is kept
+//! before an upgrade. Broken rules are gathered in `violations`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -59,7 +60,7 @@ pub struct World {
     /// Hosts with data of etcd.
     pub(super) keepers: BTreeSet<HostName>,
     /// Hosts that were given an API server; those that run one are among them.
-    api_servers: BTreeSet<HostName>,
+    pub(super) api_servers: BTreeSet<HostName>,
     /// The certificate of each CA that was written last.
     authorities: BTreeMap<RemotePath, Digest>,
     began: Instant,

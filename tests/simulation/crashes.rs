@@ -31,7 +31,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    async fn graph(&self, simulation: &Simulation) -> (StepGraph, SimulatedCluster) {
+    pub async fn graph(&self, simulation: &Simulation) -> (StepGraph, SimulatedCluster) {
         match self {
             Self::Apply(plan) => {
                 let planned = planned(simulation, plan).await;
