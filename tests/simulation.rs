@@ -24,6 +24,8 @@ mod maintenance;
 mod packages;
 #[path = "simulation/plans.rs"]
 mod plans;
+#[path = "simulation/trust.rs"]
+mod trust;
 #[path = "simulation/upgrade.rs"]
 mod upgrade;
 #[path = "simulation/properties.rs"]

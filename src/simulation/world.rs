@@ -3,6 +3,7 @@
 //! that is removed, there is never a second CA and never a second new etcd cluster, and what etcd held is kept
 //! before an upgrade. Broken rules are gathered in `violations`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::effects::Effect;
 use super::etcd::EtcdCluster;
 use super::faults::{Fault, Strike};
 use super::host::{Entry, Host, LIBRARY};
+use super::peers::Verified;
 use super::undo::OF_BRIDGES;
 
 /// Below it are the certificates of all CAs.
@@ -54,7 +56,7 @@ pub struct World {
     pub round_trips: BTreeMap<HostName, usize>,
     pub(super) killed: bool,
     pub(super) signal: Arc<Notify>,
-    pub(super) verified: HashMap<(Digest, Digest), bool>,
+    pub(super) verified: RefCell<Verified>,
     pub(super) commands: HashMap<Digest, Arc<Vec<String>>>,
     pub(super) membership_changes: usize,
     /// Hosts with data of etcd.
@@ -95,7 +97,7 @@ impl World {
             round_trips: BTreeMap::new(),
             killed: false,
             signal: Arc::new(Notify::new()),
-            verified: HashMap::new(),
+            verified: RefCell::default(),
             commands: HashMap::new(),
             membership_changes: 0,
             keepers: BTreeSet::new(),
@@ -186,8 +188,9 @@ impl World {
     /// Something happens to a host because of slipway.
     pub(super) fn perform(&mut self, name: &HostName, effect: Effect) {
         let now = self.elapsed();
+        let counts = |path: &RemotePath| ["/etc/kubernetes/manifests/", "/etc/kubernetes/pki/etcd/"].iter().any(|directory| path.as_str().starts_with(directory));
         let touches_pods = match &effect {
-            Effect::Put(path, _) | Effect::Remove(path) => path.as_str().starts_with("/etc/kubernetes/manifests/"),
+            Effect::Put(path, _) | Effect::Remove(path) => counts(path),
             Effect::RemovePods | Effect::RemoveMember(_) | Effect::Start(..) => true,
             _ => false,
         };
