@@ -108,7 +108,7 @@ fn a_host_that_leaves_is_on_the_list_until_it_is_gone() {
     for found in [&wanted, &both] {
         let pruning = pruning(Some(found), &leaving, &wanted, Vec::new(), false, true);
         assert_eq!(pruning.first.as_ref().map(listed), (found != &both).then(|| both.clone()));
-        assert_eq!(pruning.last.iter().map(listed).collect::<Vec<_>>(), [wanted.clone()]);
+        assert_eq!(pruning.last.iter().map(listed).collect::<Vec<_>>(), std::slice::from_ref(&wanted));
     }
 }
 

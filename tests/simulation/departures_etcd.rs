@@ -224,24 +224,27 @@ fn a_list_of_an_earlier_slipway_is_completed_and_the_machine_itself_vouches() {
     });
 }
 
+/// What somebody does to a world.
+type Meddling = fn(&Simulation);
+
 /// Nothing says that slipway made it: it stays, and a warning names it.
 #[test]
 fn a_member_that_slipway_cannot_know_is_left_alone() {
     simulated(async {
         let after = of_hosts(REPLACED);
-        let away = |simulation: &Simulation| simulation.world().host_mut(&host("etcd-3")).reachable = false;
-        let emptied = |simulation: &Simulation| {
+        let away: Meddling = |simulation| simulation.world().host_mut(&host("etcd-3")).reachable = false;
+        let emptied: Meddling = |simulation| {
             let mut world = simulation.world();
             let own: Vec<RemotePath> = world.hosts[&host("etcd-3")].below("/var/lib/slipway").map(|(path, _)| path.clone()).collect();
             own.iter().for_each(|path| _ = world.host_mut(&host("etcd-3")).files.remove(path));
         };
-        let rewritten = |simulation: &Simulation| {
+        let rewritten: Meddling = |simulation| {
             let mut world = simulation.world();
             let record = RemotePath::fixed("/var/lib/slipway/records/etc%2Fkubernetes%2Fmanifests%2Fetcd.yaml");
             assert!(world.host_mut(&host("etcd-3")).files.remove(&record).is_some());
         };
-        let named: &[(&str, &dyn Fn(&Simulation))] = &[("away", &away), ("no trace of slipway", &emptied), ("another's manifest", &rewritten)];
-        for (case, happens) in named {
+        let cases: [(&str, Meddling); 3] = [("away", away), ("no trace of slipway", emptied), ("another's manifest", rewritten)];
+        for (case, happens) in cases {
             let simulation = living(THREE).await;
             forget_hosts(&simulation);
             happens(&simulation);
