@@ -159,7 +159,10 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 seen.map_err(|seen| format!("controller manager: {seen}"))?;
                 self.health(Component::Scheduler, host).await.map_err(|seen| format!("scheduler: {seen}"))
             }
-            Gate::EtcdHealthy(name) => self.etcd_health(host_of(name)?).await,
+            Gate::EtcdHealthy(name) => match self.etcd_carriers().find(|host| host.name == *name) {
+                Some(host) => self.etcd_health(host).await,
+                None => Err(format!("no host {name}")),
+            },
             Gate::QuorumWithout(name) => {
                 believed(self.etcd_without(name).await, patient)?;
                 self.hand_over_leadership(name).await;
