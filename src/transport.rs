@@ -80,6 +80,8 @@ pub struct Bundle {
     pub changes: usize,
     /// After this time the host ends the script.
     pub timeout: Duration,
+    /// The last change takes the machine down, and the connection with it.
+    pub restarts: bool,
 }
 
 /// A file that travels with a script.

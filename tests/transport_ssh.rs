@@ -143,7 +143,7 @@ fn host() -> HostName {
 
 fn script(text: &str, changes: usize, timeout: u64) -> Bundle {
     let timeout = Duration::from_secs(timeout);
-    Bundle { step: "test@cp-1".into(), script: text.into(), payloads: Vec::new(), changes, timeout }
+    Bundle { step: "test@cp-1".into(), script: text.into(), payloads: Vec::new(), changes, timeout, restarts: false }
 }
 
 fn file(path: &str, text: &str) -> Change {
@@ -464,14 +464,51 @@ async fn twenty_commands_at_once_are_within_the_limits_of_sshd() {
     transport.close().await;
 }
 
+/// A step that ends the server's side of its own connection: the sshd above its shells.
+const SEVER: &str = "pid=$$; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do while read -r key value _; do [ \"$key\" != PPid: ] || pid=$value; done </proc/$pid/status; done; echo '@begin 0'; kill -9 $pid; sleep 5";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_told_from_a_failed_step() {
     let Some(sshd) = Sshd::start() else { return };
     let transport = sshd.transport();
-    // The step ends the server's side of its own connection: the sshd above its shells.
-    let text = "pid=$$; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do while read -r key value _; do [ \"$key\" != PPid: ] || pid=$value; done </proc/$pid/status; done; echo '@begin 0'; kill -9 $pid; sleep 5";
-    let error = transport.run(&host(), &script(text, 1, 30), |_| {}).await.unwrap_err();
+    let error = transport.run(&host(), &script(SEVER, 1, 30), |_| {}).await.unwrap_err();
     assert!(matches!(error, ApplyError::Transport(TransportError::Lost { .. })), "{error:?}");
+    // What went on there was not seen: this run does not go on with that host.
+    let error = transport.diagnose(&host(), "true").await.unwrap_err();
+    assert!(matches!(error, TransportError::Lost { .. }), "{error:?}");
+    transport.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_restarts_takes_its_connection_with_it_and_is_reached_again() {
+    let Some(sshd) = Sshd::start() else { return };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _gone = stream.write_all(b"hello").await;
+        }
+    });
+    let transport = sshd.transport();
+    let greeting = async || -> Option<[u8; 5]> {
+        let mut stream = transport.connect(&host(), address).await.ok()?;
+        let mut word = [0; 5];
+        stream.read_exact(&mut word).await.ok()?;
+        Some(word)
+    };
+    assert_eq!(greeting().await, Some(*b"hello"));
+    let done = Mutex::new(Vec::new());
+    let restart = Bundle { restarts: true, ..script(SEVER, 1, 30) };
+    transport.run(&host(), &restart, |index| done.lock().unwrap().push(index)).await.unwrap();
+    assert_eq!(*done.lock().unwrap(), [0]);
+    transport.restarted(&host()).await;
+    assert_eq!(greeting().await, Some(*b"hello"));
+    assert_eq!(transport.diagnose(&host(), "echo well").await.unwrap(), "well");
+    // A step that fails before it asks for the restart has failed.
+    let refused = Bundle { restarts: true, ..script("echo '@begin 0'; exit 1", 1, 30) };
+    let error = transport.run(&host(), &refused, |_| {}).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Script { change: Some(0), status: 1, .. }), "{error:?}");
+    server.abort();
     transport.close().await;
 }
 

@@ -64,6 +64,8 @@ pub struct LiveCluster<T> {
     away: BTreeSet<HostName>,
     /// Hosts that left the plan and are still in the cluster.
     leaving: Vec<Host>,
+    /// The containers that stayed on Nodes which this run emptied.
+    stayed: Mutex<BTreeMap<HostName, BTreeSet<String>>>,
     /// When kubelets were started that run and that the engine did not start since it looked.
     kubelets: Mutex<BTreeMap<HostName, Began>>,
 }
@@ -72,8 +74,8 @@ impl<T: Transport + 'static> LiveCluster<T> {
     /// A cluster reached with these credentials.
     #[must_use]
     pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
-        let (client, kinds, kubelets) = Default::default();
-        Self { transport, plan, api, etcd, client, kinds, away: BTreeSet::new(), leaving: Vec::new(), kubelets }
+        let (client, kinds, kubelets, stayed) = Default::default();
+        Self { transport, plan, api, etcd, client, kinds, away: BTreeSet::new(), leaving: Vec::new(), stayed, kubelets }
     }
 
     /// The same, but these hosts are not asked: they are known not to answer.
@@ -157,7 +159,10 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 seen.map_err(|seen| format!("controller manager: {seen}"))?;
                 self.health(Component::Scheduler, host).await.map_err(|seen| format!("scheduler: {seen}"))
             }
-            Gate::EtcdHealthy(name) => self.etcd_health(host_of(name)?).await,
+            Gate::EtcdHealthy(name) => match self.etcd_carriers().find(|host| host.name == *name) {
+                Some(host) => self.etcd_health(host).await,
+                None => Err(format!("no host {name}")),
+            },
             Gate::QuorumWithout(name) => {
                 believed(self.etcd_without(name).await, patient)?;
                 self.hand_over_leadership(name).await;
@@ -235,11 +240,13 @@ impl<T: Transport + 'static> LiveCluster<T> {
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "last=$(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
-                 if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
+                // One that has just been started again has said nothing yet; the one before it has.
+                "last=\n\
+                 for log in $(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null); do if [ -s \"$log\" ]; then last=$log; break; fi; done\n\
+                 if [ -n \"$last\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
-        let text = timeout(QUESTION, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
+        let text = timeout(QUESTION * 4, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
         (!text.trim().is_empty()).then_some(text)
     }
 }

@@ -121,19 +121,31 @@ pub async fn empty(
 }
 
 /// What is missing until a Node runs as before a restart, a line each: it, and the pods that are on it.
+/// With a boot id that it must not have any more, `ended` are containers that it ran with that one: a
+/// kubelet that has just come back has not told of its pods yet, and what the API says of them is old.
 ///
 /// # Errors
 /// The API does not answer.
-pub async fn back(client: &kube::Client, name: &HostName, boot: Option<&str>) -> Result<Vec<String>, ClusterError> {
+pub async fn back(
+    client: &kube::Client,
+    name: &HostName,
+    boot: Option<&str>,
+    ended: &BTreeSet<String>,
+) -> Result<Vec<String>, ClusterError> {
     let Some(node) = read(client, name).await? else { return Ok(vec![format!("Node {name} is not registered")]) };
     let mut missing = Vec::new();
     if boot.is_some() && boot_id(&node).as_deref() == boot {
-        return Ok(vec![format!("Node {name} has not been restarted")]);
+        let what = if seen(&node).ready {
+            "still runs as it was started before: its machine has not restarted"
+        } else {
+            "is not ready and has told no other boot id: its machine has not come back from its restart"
+        };
+        return Ok(vec![format!("Node {name} {what}")]);
     }
     if !seen(&node).ready {
         missing.push(format!("Node {name} is not ready"));
     }
-    missing.extend(drain::unready(client, name).await?);
+    missing.extend(drain::unready(client, name, ended).await?);
     Ok(missing)
 }
 
