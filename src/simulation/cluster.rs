@@ -120,8 +120,7 @@ impl SimulatedCluster {
             world.heard.remove(name);
             return Err("cni plugin not initialized".into());
         }
-        let version = world.hosts[name].kubelet_running.clone();
-        world.heard.insert(name.clone(), (now, version));
+        world.heard.insert(name.clone(), (now, world.hosts[name].kubelet_running.clone()));
         Ok(())
     }
 
@@ -434,10 +433,7 @@ impl Cluster for SimulatedCluster {
         let strike = self.world.lock().strike(None, &gate.to_string());
         match strike {
             Some(Strike::Kill(_)) => self.world.die().await,
-            Some(Strike::Gone) => {
-                let mut world = self.world.lock();
-                gate.host().into_iter().for_each(|host| world.cut(host));
-            }
+            Some(Strike::Gone) => gate.host().into_iter().for_each(|host| self.world.lock().cut(host)),
             _ => {}
         }
         let refused = Fault::GateRefused(gate.to_string());
