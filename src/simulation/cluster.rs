@@ -106,8 +106,7 @@ impl SimulatedCluster {
         self.node(world, name)?;
         let now = world.elapsed();
         if !world.kubelet_is_heard(name) {
-            let host = &world.hosts[name];
-            let lately = host.reachable && host.ready_heard.is_some_and(|heard| now < heard + GRACE);
+            let lately = world.hosts[name].reachable && world.heard.get(name).is_some_and(|(heard, _)| now < *heard + GRACE);
             return if lately { Ok(()) } else { Err("Kubelet stopped posting node status.".into()) };
         }
         let host = &world.hosts[name];
@@ -117,8 +116,12 @@ impl SimulatedCluster {
             Cni::Manifest { .. } => true,
             Cni::None => false,
         };
-        world.host_mut(name).ready_heard = network.then_some(now);
-        if network { Ok(()) } else { Err("cni plugin not initialized".into()) }
+        if !network {
+            world.heard.remove(name);
+            return Err("cni plugin not initialized".into());
+        }
+        world.heard.insert(name.clone(), (now, world.hosts[name].kubelet_running.clone()));
+        Ok(())
     }
 
     /// The same by the word of the kubelet that runs now.
@@ -158,9 +161,8 @@ impl SimulatedCluster {
             Gate::NodeReady(host) => self.node_ready_anew(world, host),
             Gate::KubeletVersion { host, version } => {
                 self.node_ready(world, host)?;
-                let (heard, host) = (world.kubelet_is_heard(host), &world.hosts[host]);
-                let says = if heard { &host.kubelet_running } else { &host.version_heard };
-                if *says == version.to_string() { Ok(()) } else { Err(format!("its Node says {says}")) }
+                let says = world.heard.get(host).map_or("nothing", |(_, version)| version);
+                if says == version.to_string() { Ok(()) } else { Err(format!("its Node says {says}")) }
             }
             Gate::RolledOut { kind, namespace, name } => {
                 let there = self.has(world, &format!("{kind}/{namespace}/{name}"))?;
@@ -431,10 +433,7 @@ impl Cluster for SimulatedCluster {
         let strike = self.world.lock().strike(None, &gate.to_string());
         match strike {
             Some(Strike::Kill(_)) => self.world.die().await,
-            Some(Strike::Gone) => {
-                let mut world = self.world.lock();
-                gate.host().into_iter().for_each(|host| world.cut(host));
-            }
+            Some(Strike::Gone) => gate.host().into_iter().for_each(|host| self.world.lock().cut(host)),
             _ => {}
         }
         let refused = Fault::GateRefused(gate.to_string());

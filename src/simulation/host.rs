@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -155,10 +154,6 @@ pub struct Host {
     pub kubelet_running: String,
     /// Whether the kubelet that runs was started when none could reach the API (`Fault::Mute`).
     pub kubelet_mute: bool,
-    /// When the API last heard from its kubelet that the Node is ready, counted from the beginning of the world.
-    pub ready_heard: Option<Duration>,
-    /// The version of the last kubelet that the API heard and that has ended.
-    pub version_heard: String,
     /// The CPU manager policy by whose notes it goes on, until those are removed.
     pub cpu_notes: Option<String>,
     /// What differs from a plain modern host.
@@ -200,8 +195,6 @@ impl Host {
             lock: None,
             kubelet_running: String::new(),
             kubelet_mute: false,
-            ready_heard: None,
-            version_heard: String::new(),
             cpu_notes: None,
             system,
         }

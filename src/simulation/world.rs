@@ -55,6 +55,8 @@ pub struct World {
     pub made: Vec<(Option<StepId>, String)>,
     /// Commands sent to each host.
     pub round_trips: BTreeMap<HostName, usize>,
+    /// What the API heard last of kubelets whose Nodes were ready, and when, counted from the beginning.
+    pub(super) heard: BTreeMap<HostName, (Duration, String)>,
     /// Hosts whose kubelets the engine started since it looked at them, and has not asked since.
     pub(super) unasked: BTreeSet<HostName>,
     pub(super) killed: bool,
@@ -100,6 +102,7 @@ impl World {
             now,
             made: Vec::new(),
             round_trips: BTreeMap::new(),
+            heard: BTreeMap::new(),
             unasked: BTreeSet::new(),
             killed: false,
             signal: Arc::new(Notify::new()),
@@ -208,11 +211,11 @@ impl World {
 
     /// The kubelet of that host ends. What it said of its Node stays for a while.
     fn kubelet_ends(&mut self, name: &HostName) {
-        if self.kubelet_is_heard(name) {
-            let now = self.elapsed();
-            let host = self.host_mut(name);
-            host.ready_heard = host.ready_heard.map(|_| now);
-            host.version_heard.clone_from(&host.kubelet_running);
+        let now = self.elapsed();
+        if self.kubelet_is_heard(name)
+            && let Some(heard) = self.heard.get_mut(name)
+        {
+            *heard = (now, self.hosts[name].kubelet_running.clone());
         }
     }
 

@@ -423,12 +423,9 @@ impl Transport for SshTransport {
     async fn lost(&self, host: &HostName) -> String {
         if let Ok(remotely) = self.remotely(host) {
             let loss = remotely.lock.lock().await.as_ref().map(Lock::loss);
-            if let Some(mut loss) = loss {
-                // An error: the lock was released, and nothing of it can be lost any more.
-                let lost = loss.wait_for(|lost| *lost).await.is_ok();
-                if lost {
-                    return remotely.connection.last_words();
-                }
+            if let Some(loss) = loss {
+                loss.await;
+                return remotely.connection.last_words();
             }
         }
         std::future::pending().await

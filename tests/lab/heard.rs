@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::cluster::Cluster;
-use super::machines::Machines;
+use super::machines::{Machines, eventually};
 use super::plan_file::{plan, write};
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
@@ -21,7 +21,7 @@ fn a_kubelet_that_is_not_heard_is_waited_for_and_a_machine_that_restarts_comes_b
     let desk = Desk::new();
     let mut wanted = plan(&machines, &[(KEEPER, &["control-plane"]), (WORKER, &["worker"])]);
     // Shorter than Kubernetes itself needs to miss a kubelet.
-    wanted["limits"] = json!({ "gateTimeout": "25s" });
+    wanted["limits"] = json!({ "gateTimeout": "31s" });
     let impatient = write(&desk, "impatient", &wanted);
     wanted["limits"] = json!({});
     let file = write(&desk, "heard", &wanted);
@@ -39,13 +39,21 @@ fn a_kubelet_that_is_not_heard_is_waited_for_and_a_machine_that_restarts_comes_b
     let server = machines.address(KEEPER);
     machines.shell(WORKER, &format!("ip route add unreachable {server}"));
     let unheard = desk.run_for(6, &["node", "restart", &impatient, WORKER, "--no-drain"]);
-    unheard.says(&format!("waiting for node {WORKER} to be ready"));
+    unheard.says(&format!("for node {WORKER} to be ready"));
     machines.shell(WORKER, &format!("ip route del unreachable {server}"));
     cluster.wait_for_node(WORKER, "True", Duration::from_secs(120));
     nothing_is_left_to_do(&desk, &file, 2);
 
     machines.step("a machine that is restarted is reached again");
-    let rebooted = desk.run_for(0, &["node", "restart", &file, WORKER, "--reboot", "--no-drain"]);
+    let run = desk.start(&["node", "restart", &file, WORKER, "--reboot", "--no-drain"]);
+    // A host of the lab that restarts stays off until somebody switches it on.
+    eventually("the host is off", Duration::from_secs(60), || {
+        let status = machines.state(WORKER);
+        if status == "off" { Ok(()) } else { Err(status) }
+    });
+    machines.power_on(WORKER);
+    let rebooted = run.wait();
+    assert_eq!(rebooted.code, Some(0), "{rebooted}");
     eprintln!("restart of a machine: {:?}", rebooted.took);
     cluster.nodes_are_ready(&[KEEPER, WORKER]);
     nothing_is_left_to_do(&desk, &file, 2);

@@ -73,6 +73,13 @@ impl Machines {
         host["address"].as_str().expect("a host has an address").to_owned()
     }
 
+    /// Whether a host is `running`, `booting` or `off`, now.
+    pub fn state(&self, name: &str) -> String {
+        let status: Value = serde_json::from_slice(&self.lab(&["status", "--json"]).stdout).expect("the lab's status is JSON");
+        let host = status["hosts"].as_array().into_iter().flatten().find(|host| host["name"] == name);
+        host.and_then(|host| host["state"].as_str()).unwrap_or("not there").to_owned()
+    }
+
     /// The private key that opens every host.
     pub fn identity_file(&self) -> PathBuf {
         self.path("/ssh/identity_file")

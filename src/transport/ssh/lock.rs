@@ -58,9 +58,15 @@ impl Lock {
         *self.lost.borrow()
     }
 
-    /// Turns true when that happens. Of a lock that was released nothing more is heard.
-    pub(super) fn loss(&self) -> watch::Receiver<bool> {
-        self.lost.clone()
+    /// Ends when that happens. Of a lock that was released nothing more is heard.
+    pub(super) fn loss(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut lost = self.lost.clone();
+        async move {
+            let told = lost.wait_for(|lost| *lost).await.is_ok();
+            if !told {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Gives it up and waits until it is free.
