@@ -98,6 +98,14 @@ pub enum AdoptError {
         /// Its port.
         port: String,
     },
+    /// A plan needs an odd number of members, so that losing one is worth something.
+    #[error("the cluster has {count} control planes with etcd ({hosts}), and a plan has an odd number of members: {count} survive no more losses than {}", count - 1)]
+    EvenMembers {
+        /// How many.
+        count: usize,
+        /// On which hosts.
+        hosts: String,
+    },
     /// What was read makes no valid plan.
     #[error("what was read makes no valid plan: {0}")]
     Invalid(String),
@@ -106,6 +114,18 @@ pub enum AdoptError {
 impl AdoptError {
     fn unreadable(place: impl ToString, reason: impl ToString) -> Self {
         Self::Unreadable { place: place.to_string(), reason: reason.to_string() }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::EvenMembers { .. } => {
+                "let one more control plane join (`kubeadm join --control-plane`) or take one out (`kubeadm reset` on it, then \
+                 `kubectl delete node`), and adopt the cluster then; nothing was changed"
+            }
+            _ => "nothing was changed",
+        }
     }
 }
 
@@ -151,6 +171,7 @@ pub fn adopt(found: &Found<'_>) -> Result<Adoption, AdoptError> {
     let mut draft = Draft { document: base::document(found)?, left: Vec::new() };
     let release = Release::of(draft.plan()?.kubernetes.version)?;
     check_ports(found)?;
+    check_members(&draft.plan()?)?;
     nodes::fill(&mut draft, found, &release)?;
     components::images(&mut draft, found, &release)?;
     kubelets::pause_image(&mut draft, found, &release)?;
@@ -175,6 +196,14 @@ fn check_ports(found: &Found<'_>) -> Result<(), AdoptError> {
         if port != "6443" {
             return Err(AdoptError::Port { host: host.clone(), port });
         }
+    }
+    Ok(())
+}
+
+fn check_members(plan: &Plan) -> Result<(), AdoptError> {
+    let hosts: Vec<&str> = plan.etcd_hosts().map(|host| host.name.as_str()).collect();
+    if !hosts.is_empty() && hosts.len().is_multiple_of(2) {
+        return Err(AdoptError::EvenMembers { count: hosts.len(), hosts: hosts.join(", ") });
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ pub mod live;
 pub mod maintenance;
 pub mod marks;
 pub mod quorum;
+pub mod readiness;
 pub mod served;
 pub mod tokens;
 pub mod trust;
@@ -105,6 +106,10 @@ pub trait Cluster: Send + Sync {
     fn concerns(&self) -> impl Future<Output = Result<Concerns, ClusterError>> + Send {
         std::future::ready(Ok(Concerns::default()))
     }
+
+    /// The engine is about to start the kubelet of that host, or just did: what was known of the one before says
+    /// nothing of it, and `Gate::NodeReady` holds only when the new one was heard.
+    fn forget_kubelet(&self, _host: &HostName) {}
 
     /// Makes one change to an object or a Node. Safe to repeat.
     fn apply(&self, change: &Change) -> impl Future<Output = Result<(), ClusterError>> + Send;

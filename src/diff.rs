@@ -142,7 +142,16 @@ fn file_difference(
             .map(str::to_owned);
         return Some((Reason::Content { found: *digest, drift }, before));
     }
-    ownership(found.mode, mode, found.owner).map(|reason| (reason, None))
+    let wanted = if has_mode_of_kubeadm(path, found.mode, state) { found.mode } else { mode };
+    ownership(found.mode, wanted, found.owner).map(|reason| (reason, None))
+}
+
+/// Whether a public part of a pair is readable as one of kubeadm's commands leaves it. `kubeadm init` and a
+/// `kubeadm join` that fetched it give it different modes, which also changed in v1.22; taking that for a
+/// difference would restart everything that reads it.
+fn has_mode_of_kubeadm(path: &RemotePath, found: Mode, state: &State) -> bool {
+    let is_public = path.is_within(&paths::pki_directory()) && [".crt", ".pub"].iter().any(|end| path.as_str().ends_with(end));
+    is_public && [Mode(0o600), Mode(0o644)].contains(&found) && records::written(path, state).is_empty()
 }
 
 /// Whether a file that somebody else wrote already says what is wanted. A pod that does not say with

@@ -21,6 +21,7 @@ use crate::transport::Transport;
 pub mod control;
 pub mod frontier;
 mod fallback;
+mod line;
 mod step;
 
 use control::{Control, Stop};

@@ -206,6 +206,26 @@ pub struct FoundUnit {
     pub enabled: String,
     /// The stamp: the digest of the unit's inputs after its last successful (re)start by slipway.
     pub stamp: Option<Digest>,
+    /// When its program was started, if it runs and that can be told.
+    pub began: Option<Began>,
+}
+
+/// When a program was started, in seconds since 1970 by the clock of its own host. There are two answers:
+/// they differ if the clock was set since then, and neither is right for all times that were noted meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Began {
+    /// What the clock said at that moment.
+    pub noted: i64,
+    /// What the clock that the host has now would have said.
+    pub reckoned: i64,
+}
+
+impl Began {
+    /// The first and the last second it may have been.
+    #[must_use]
+    pub fn between(self) -> (i64, i64) {
+        (self.noted.min(self.reckoned), self.noted.max(self.reckoned))
+    }
 }
 
 /// A package of the operating system on a host.

@@ -60,7 +60,8 @@ pub enum Gate {
     ControllersHealthy(HostName),
     /// The Node exists.
     NodeRegistered(HostName),
-    /// The Node's condition Ready is true.
+    /// The Node's condition Ready is true, and its kubelet said so since it was last started: the word of one
+    /// that ended stays for most of a minute.
     NodeReady(HostName),
     /// The Node's kubelet reports that it is of this version.
     KubeletVersion {
@@ -84,6 +85,26 @@ pub enum Gate {
     ApiServersWithout(HostName),
     /// An API server answers at the virtual address, asked from that host.
     VipAnswers(HostName),
+}
+
+impl Gate {
+    /// The host it is about, if it is about one.
+    #[must_use]
+    pub fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::KubeletHealthy(host)
+            | Self::EtcdHealthy(host)
+            | Self::ApiServerReady(host)
+            | Self::ControllersHealthy(host)
+            | Self::NodeRegistered(host)
+            | Self::NodeReady(host)
+            | Self::KubeletVersion { host, .. }
+            | Self::QuorumWithout(host)
+            | Self::ApiServersWithout(host)
+            | Self::VipAnswers(host) => Some(host),
+            Self::RolledOut { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Gate {

@@ -1,12 +1,11 @@
 //! Reads the files of the operator's machine that a plan names: programs and image archives (only
-//! what is needed to compare them), manifests, an external etcd's credentials.
+//! what is needed to compare them), manifests, an external etcd's credentials, the key of packages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
@@ -20,9 +19,11 @@ use crate::trust::inspect;
 use crate::trust::refresh::ExternalEtcdFiles;
 use crate::trust::authorities::Given;
 use crate::trust::specification::{Authority, ClusterPair};
-use crate::names::Digest;
-use crate::plan::{AuthorityKeys, Cni, ManifestSource, Plan, Source};
+use crate::names::{Digest, KubernetesVersion};
+use crate::plan::{AuthorityKeys, Cni, ManifestSource, Plan, SigningKey, Source};
 use crate::yaml;
+
+mod fetch;
 
 /// Why a file of the operator's machine is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +49,10 @@ pub enum LocalFileError {
         reason: String,
     },
     /// It is not the key that the plan trusts.
-    #[error("{} is not the key that signs packages: {source}", path.display())]
+    #[error("{name} is not the key that signs packages: {source}")]
     SigningKey {
-        /// Which file.
-        path: PathBuf,
+        /// The file or address.
+        name: String,
         /// What is wrong.
         source: signing_key::SigningKeyError,
     },
@@ -71,7 +72,7 @@ pub enum LocalFileError {
         /// What is wrong.
         reason: String,
     },
-    /// A manifest could not be fetched, or is not what the plan says.
+    /// What is at an address could not be fetched, or is not what the plan says.
     #[error("cannot fetch {address}: {reason}")]
     Fetch {
         /// The address.
@@ -119,10 +120,7 @@ pub fn read(plan: &Plan, architectures: &[String]) -> Result<LocalFiles, LocalFi
         });
     }
     if let Some(key) = plan.packages.key.as_ref().filter(|_| needs_repository(plan)) {
-        let text = std::fs::read_to_string(&key.file).map_err(|source| LocalFileError::Read { path: key.file.clone(), source })?;
-        signing_key::check(&text, &key.plain_fingerprint())
-            .map_err(|source| LocalFileError::SigningKey { path: key.file.clone(), source })?;
-        files.signing_key = Some(text);
+        files.signing_key = Some(signing_key(key, plan.kubernetes.version, |address| fetch::bytes(address, fetch::LARGEST_KEY))?);
     }
     files.authorities = authorities(plan)?;
     Ok(files)
@@ -251,7 +249,7 @@ fn read_manifest(source: &ManifestSource) -> Result<Vec<Value>, LocalFileError> 
             let text = std::fs::read_to_string(path).map_err(|source| LocalFileError::Read { path: path.clone(), source })?;
             (path.display().to_string(), text)
         }
-        ManifestSource::Url { address, sha256 } => (address.clone(), fetch(address, *sha256)?),
+        ManifestSource::Url { address, sha256 } => (address.clone(), fetch_manifest(address, *sha256)?),
     };
     let wrong = |reason: String| LocalFileError::Manifest { name: name.clone(), reason };
     let mut objects = Vec::new();
@@ -273,21 +271,37 @@ fn read_manifest(source: &ManifestSource) -> Result<Vec<Value>, LocalFileError> 
     Ok(objects)
 }
 
-/// Fetches a manifest with the operator's own curl (its proxies and CAs apply) and checks it.
-fn fetch(address: &str, wanted: Digest) -> Result<String, LocalFileError> {
+/// Fetches a manifest and checks it.
+fn fetch_manifest(address: &str, wanted: Digest) -> Result<String, LocalFileError> {
     let failed = |reason: String| LocalFileError::Fetch { address: address.to_owned(), reason };
-    let output = Command::new("curl")
-        .args(["--fail", "--silent", "--show-error", "--location", "--proto", "=https", "--max-time", "60", "--max-filesize", "16777216", "--", address])
-        .output()
-        .map_err(|error| failed(format!("curl cannot be started: {error}")))?;
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    let found = Digest::of(&output.stdout);
+    let bytes = fetch::bytes(address, fetch::LARGEST_MANIFEST)?;
+    let found = Digest::of(&bytes);
     if found != wanted {
         return Err(failed(format!("its sha256 is {found}, the plan says {wanted}")));
     }
-    String::from_utf8(output.stdout).map_err(|_| failed("it is not text".into()))
+    String::from_utf8(bytes).map_err(|_| failed("it is not text".into()))
+}
+
+/// The key that signs packages, from where the plan says; it is the one that the plan trusts.
+fn signing_key(
+    key: &SigningKey,
+    version: KubernetesVersion,
+    fetch: impl Fn(&str) -> Result<Vec<u8>, LocalFileError>,
+) -> Result<String, LocalFileError> {
+    let (name, text) = match key.address(version) {
+        Some(address) => {
+            let text = String::from_utf8(fetch(&address)?);
+            let text = text.map_err(|_| LocalFileError::Fetch { address: address.clone(), reason: "it is not text".into() })?;
+            (address, text)
+        }
+        None => {
+            let path = key.file.clone().unwrap_or_default();
+            let text = std::fs::read_to_string(&path).map_err(|source| LocalFileError::Read { path: path.clone(), source })?;
+            (path.display().to_string(), text)
+        }
+    };
+    signing_key::check(&text, &key.plain_fingerprint()).map_err(|source| LocalFileError::SigningKey { name, source })?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -388,5 +402,32 @@ mod tests {
         assert_eq!(files.digests.into_values().collect::<Vec<_>>(), [Digest::of("program")]);
         let error = read(&plan, &["amd64".into(), "arm64".into()]).unwrap_err();
         assert!(error.to_string().ends_with("kubelet-arm64"), "{error}");
+    }
+
+    #[test]
+    fn a_key_from_an_address_is_judged_like_one_from_a_file() {
+        let version: KubernetesVersion = "v1.34.2".parse().unwrap();
+        // A primary key packet of version 4 with nothing but three bytes in it.
+        let text = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQAEBGFiYw==\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n";
+        let key = |fingerprint: &str| SigningKey {
+            url: Some("https://example.test/v{minor}/Release.key".into()),
+            file: None,
+            fingerprint: fingerprint.to_owned(),
+        };
+        let served = |address: &str| {
+            assert_eq!(address, "https://example.test/v1.34/Release.key");
+            Ok(text.as_bytes().to_vec())
+        };
+        let error = signing_key(&key(&"0".repeat(40)), version, served).unwrap_err().to_string();
+        let (before, after) = error.split_once("its fingerprint is ").unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(before, "https://example.test/v1.34/Release.key is not the key that signs packages: ");
+        let fingerprint = after.split(',').next().unwrap();
+        assert_eq!(signing_key(&key(fingerprint), version, served).unwrap(), text);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let from_file = SigningKey { url: None, file: Some(file.path().to_owned()), fingerprint: fingerprint.to_owned() };
+        assert_eq!(signing_key(&from_file, version, |_| panic!("nothing is fetched")).unwrap(), text);
+        let binary = signing_key(&key(fingerprint), version, |_| Ok(vec![0x99, 0xff])).unwrap_err();
+        assert_eq!(binary.to_string(), "cannot fetch https://example.test/v1.34/Release.key: it is not text");
     }
 }

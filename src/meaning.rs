@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::kubernetes::INPUTS_ANNOTATION;
 use crate::names::RemotePath;
 use crate::paths;
+use crate::plan::url;
 use crate::yaml;
 
 /// How two texts compare.
@@ -90,10 +91,22 @@ pub fn contains(wanted: &str, found: &str) -> bool {
     let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect::<Vec<_>>();
     match both(wanted, found) {
         Some((wanted @ Value::Object(_), found @ Value::Object(_))) => {
-            crate::cluster::compare::missing_fields(&kubelet(wanted), &kubelet(found)).is_empty()
+            crate::cluster::compare::missing_fields(&stored(wanted), &stored(found)).is_empty()
         }
         _ => lines(wanted) == lines(found),
     }
+}
+
+/// A document of an object: kubeadm takes an endpoint without a port for one with the API servers' own.
+fn stored(value: Value) -> Value {
+    let mut value = kubelet(value);
+    if let Some(Value::String(endpoint)) = value.get_mut("controlPlaneEndpoint") {
+        let has_port = endpoint.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
+        if !has_port {
+            *endpoint = url(endpoint.trim_matches(['[', ']']), 6443).replace("https://", "");
+        }
+    }
+    value
 }
 
 /// The flags of a `kubeadm-flags.env`, by name; a repeated flag keeps the order of its values. `None`

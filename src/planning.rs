@@ -10,11 +10,13 @@ use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
 
 use crate::cluster::etcd::Member;
+use crate::cluster::readiness;
 use crate::cluster::{Cluster, ClusterError};
 use crate::cluster::live::LiveCluster;
 use crate::cluster::wire::Tls;
+use crate::desired::kubelet::UNIT;
 use crate::desired::{Inputs, LocalFiles, Standing};
-use crate::facts::{Facts, System};
+use crate::facts::{Began, Facts, System};
 use crate::failure::{Failure, Kind};
 use crate::departed::{self, Departing, Nodes};
 use crate::graph::leaving::Leaving;
@@ -103,6 +105,8 @@ pub struct Access {
     pub etcd: Option<ClientCredentials>,
     /// Hosts that did not answer.
     pub absent: BTreeSet<HostName>,
+    /// When the kubelets of the others were started, of those that run.
+    pub kubelets: BTreeMap<HostName, Began>,
 }
 
 /// The cluster's interfaces through the connections of a transport.
@@ -110,8 +114,15 @@ pub fn live<T: Transport + 'static>(transport: &Arc<T>) -> impl FnOnce(Access) -
     let transport = Arc::clone(transport);
     move |access| {
         let etcd = access.etcd.map(|credentials| mutual(&credentials, "localhost"));
-        LiveCluster::new(transport, access.plan, mutual(&access.api, "kubernetes"), etcd).leaving_out(access.absent)
+        LiveCluster::new(transport, access.plan, mutual(&access.api, "kubernetes"), etcd).leaving_out(access.absent).knowing(access.kubelets)
     }
+}
+
+/// When the kubelets of these hosts were started, of those that run.
+#[must_use]
+pub fn kubelets(facts: &BTreeMap<HostName, Facts>) -> BTreeMap<HostName, Began> {
+    let began = |facts: &Facts| facts.state.units.get(UNIT)?.began;
+    facts.iter().filter_map(|(host, facts)| Some((host.clone(), began(facts)?))).collect()
 }
 
 /// Plans a run. Writes nothing on any host, but for the locks if they are asked for.
@@ -148,6 +159,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         api: material.api.clone(),
         etcd: plan.etcd.external.is_none().then(|| material.etcd.clone()),
         absent: absent.keys().cloned().collect(),
+        kubelets: kubelets(&facts),
     });
 
     let nodes = seen_nodes(standing.stage, &cluster).await;
@@ -157,6 +169,7 @@ pub async fn plan<T: Transport, C: Cluster>(
     let (cluster, departing) = departures::look(apart, cluster, transport, nodes.others, &mut members, &mut warnings).await?;
     let listed = departures::listed(&plan, &departing, inventory, &options);
     let (nodes, unlisted) = (nodes.of_plan, listed.leaving.keys().cloned().collect());
+    warnings.extend(readiness::unheard(&nodes, &kubelets(&facts)));
     let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
     let systems: BTreeMap<HostName, &System> = facts.iter().map(|(name, facts)| (name.clone(), &facts.system)).collect();
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };

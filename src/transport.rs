@@ -80,6 +80,8 @@ pub struct Bundle {
     pub changes: usize,
     /// After this time the host ends the script.
     pub timeout: Duration,
+    /// The last change takes the machine down, and the connection with it.
+    pub restarts: bool,
 }
 
 /// A file that travels with a script.
@@ -208,6 +210,20 @@ pub trait Transport: Send + Sync {
     /// Runs a read-only script for people (the last log lines of a component) and returns its output
     /// without control characters.
     fn diagnose(&self, host: &HostName, script: &str) -> impl Future<Output = Result<String, TransportError>> + Send;
+
+    /// Ends when the line to that host is gone on which this run holds its lock, with what the connection's
+    /// program said last: from then on others may work there. Never ends while the line is good, or if no
+    /// lock is held.
+    fn lost(&self, _host: &HostName) -> impl Future<Output = String> + Send {
+        std::future::pending()
+    }
+
+    /// The engine had the machine restarted: the line to it ends, its lock with it, and a new line is made when
+    /// one is needed. Only for that: a line that is lost in any other way stays lost for this run, because
+    /// somebody else may have worked on the host meanwhile.
+    fn restarted(&self, _host: &HostName) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Commands sent to that host so far: the round trips a summary shows.
     fn round_trips(&self, host: &HostName) -> usize;

@@ -24,6 +24,8 @@ mod maintenance;
 mod packages;
 #[path = "simulation/plans.rs"]
 mod plans;
+#[path = "simulation/restarts.rs"]
+mod restarts;
 #[path = "simulation/trust.rs"]
 mod trust;
 #[path = "simulation/upgrade.rs"]

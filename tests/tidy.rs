@@ -179,6 +179,7 @@ const PURE: &[&str] = &[
     "yaml.rs",
     "cluster/compare.rs",
     "cluster/quorum.rs",
+    "cluster/readiness.rs",
     "status.rs",
     "status/",
     "execute/frontier.rs",

@@ -1,6 +1,7 @@
 //! The SSH transport against a real sshd: started here on a loopback port with keys of its own,
 //! as the current user, and ended by its process id. Hosts live in a temporary root.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,8 +12,14 @@ use std::time::{Duration, Instant};
 
 use slipway::artifact::{Artifact, Content, ProgramSource, Secret};
 use slipway::change::{Change, Reason};
+use slipway::cluster::{Cluster, ClusterError};
+use slipway::execute::control::Control;
+use slipway::execute::{Execution, execute};
+use slipway::graph::{Gate, Step, StepGraph};
 use slipway::names::{Digest, HostName, Mode, RemotePath};
-use slipway::plan::Plan;
+use slipway::phase::{Phase, Stage, StepId, Target};
+use slipway::plan::{Limits, Plan};
+use slipway::report::Outcome;
 use slipway::transport::script::{ScriptContext, bundle};
 use slipway::transport::ssh::{SshOptions, SshTransport, UserConfig};
 use slipway::transport::{ApplyError, Bundle, Payload, ProbeRequest, Transport as _, TransportError};
@@ -136,7 +143,7 @@ fn host() -> HostName {
 
 fn script(text: &str, changes: usize, timeout: u64) -> Bundle {
     let timeout = Duration::from_secs(timeout);
-    Bundle { step: "test@cp-1".into(), script: text.into(), payloads: Vec::new(), changes, timeout }
+    Bundle { step: "test@cp-1".into(), script: text.into(), payloads: Vec::new(), changes, timeout, restarts: false }
 }
 
 fn file(path: &str, text: &str) -> Change {
@@ -457,14 +464,170 @@ async fn twenty_commands_at_once_are_within_the_limits_of_sshd() {
     transport.close().await;
 }
 
+/// A step that ends the server's side of its own connection: the sshd above its shells.
+const SEVER: &str = "pid=$$; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do while read -r key value _; do [ \"$key\" != PPid: ] || pid=$value; done </proc/$pid/status; done; echo '@begin 0'; kill -9 $pid; sleep 5";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_is_told_from_a_failed_step() {
     let Some(sshd) = Sshd::start() else { return };
     let transport = sshd.transport();
-    // The step ends the server's side of its own connection: the sshd above its shells.
-    let text = "pid=$$; while [ \"$(cat /proc/$pid/comm)\" != sshd ]; do while read -r key value _; do [ \"$key\" != PPid: ] || pid=$value; done </proc/$pid/status; done; echo '@begin 0'; kill -9 $pid; sleep 5";
-    let error = transport.run(&host(), &script(text, 1, 30), |_| {}).await.unwrap_err();
+    let error = transport.run(&host(), &script(SEVER, 1, 30), |_| {}).await.unwrap_err();
     assert!(matches!(error, ApplyError::Transport(TransportError::Lost { .. })), "{error:?}");
+    // What went on there was not seen: this run does not go on with that host.
+    let error = transport.diagnose(&host(), "true").await.unwrap_err();
+    assert!(matches!(error, TransportError::Lost { .. }), "{error:?}");
+    transport.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_restarts_takes_its_connection_with_it_and_is_reached_again() {
+    let Some(sshd) = Sshd::start() else { return };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _gone = stream.write_all(b"hello").await;
+        }
+    });
+    let transport = sshd.transport();
+    let greeting = async || -> Option<[u8; 5]> {
+        let mut stream = transport.connect(&host(), address).await.ok()?;
+        let mut word = [0; 5];
+        stream.read_exact(&mut word).await.ok()?;
+        Some(word)
+    };
+    assert_eq!(greeting().await, Some(*b"hello"));
+    let done = Mutex::new(Vec::new());
+    let restart = Bundle { restarts: true, ..script(SEVER, 1, 30) };
+    transport.run(&host(), &restart, |index| done.lock().unwrap().push(index)).await.unwrap();
+    assert_eq!(*done.lock().unwrap(), [0]);
+    transport.restarted(&host()).await;
+    assert_eq!(greeting().await, Some(*b"hello"));
+    assert_eq!(transport.diagnose(&host(), "echo well").await.unwrap(), "well");
+    // A step that fails before it asks for the restart has failed.
+    let refused = Bundle { restarts: true, ..script("echo '@begin 0'; exit 1", 1, 30) };
+    let error = transport.run(&host(), &refused, |_| {}).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Script { change: Some(0), status: 1, .. }), "{error:?}");
+    server.abort();
+    transport.close().await;
+}
+
+/// The process id of the one ssh master of these tests' control directory, by what it says itself.
+fn master(sshd: &Sshd) -> String {
+    let entries = |directory: &Path| std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let below = entries(&sshd.path("c")).into_iter().filter(|path| path.is_dir()).flat_map(|path| entries(&path));
+    // Sockets of forwards have a dash in their names.
+    let is_master = |path: &PathBuf| {
+        let kind = std::fs::symlink_metadata(path).unwrap().file_type();
+        std::os::unix::fs::FileTypeExt::is_socket(&kind) && !path.file_name().unwrap().to_string_lossy().contains('-')
+    };
+    let sockets: Vec<PathBuf> = below.filter(is_master).collect();
+    assert_eq!(sockets.len(), 1, "{sockets:?}");
+    let check = Command::new("ssh").args(["-F", "none", "-O", "check", "-S"]).arg(&sockets[0]).arg("x").output().unwrap();
+    let said = String::from_utf8(check.stderr).unwrap();
+    said.split_once("pid=").unwrap().1.chars().take_while(char::is_ascii_digit).collect()
+}
+
+fn signal(signal: &str, process: &str) {
+    assert!(Command::new("kill").args([signal, process]).status().unwrap().success());
+}
+
+/// A cluster whose gates never open; who waits for one is told.
+#[derive(Default)]
+struct Closed {
+    asked: tokio::sync::Notify,
+}
+
+impl Cluster for Closed {
+    async fn changes(&self, artifacts: Vec<Artifact>) -> Result<Vec<Option<Change>>, ClusterError> {
+        Ok(artifacts.into_iter().map(|_| None).collect())
+    }
+    async fn apply(&self, _: &Change) -> Result<(), ClusterError> {
+        Ok(())
+    }
+    async fn wait(&self, _: &Gate, _: Duration) -> Result<(), ClusterError> {
+        self.asked.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_waits_ends_when_the_line_to_its_host_is_cut() {
+    let Some(sshd) = Sshd::start() else { return };
+    let transport = sshd.transport();
+    transport.probe(&host(), &locking("a run")).await.unwrap();
+    let step = StepId { phase: Phase::Kubelet, target: Target::Host(host()) };
+    let steps = vec![Step { changes: vec![file("/etc/a", "one")], gates: vec![Gate::KubeletHealthy(host())], ..Step::empty(step.clone()) }];
+    let graph = StepGraph::assemble(Stage::Living, BTreeSet::new(), steps, []).unwrap();
+    let (cluster, limits, control) = (Closed::default(), Limits::default(), Control::default());
+    let execution = Execution { transport: &transport, cluster: &cluster, limits: &limits, control: &control };
+    let cut = async {
+        cluster.asked.notified().await;
+        signal("-KILL", &master(&sshd));
+    };
+    let (report, ()) = tokio::join!(execute(&graph, &execution, |_| {}), cut);
+    assert_eq!(std::fs::read_to_string(sshd.host_path("etc/a")).unwrap(), "one", "its changes were made");
+    let Outcome::Failed(failure) = &report.steps[&step].outcome else { panic!("{report:?}") };
+    assert_eq!(failure.change.as_deref(), Some("waiting for kubelet on cp-1"));
+    assert_eq!(failure.message, "the connection to host cp-1 was lost, and the host's lock with it");
+    assert!(failure.hint.as_ref().unwrap().contains("run the same command again"), "{failure}");
+
+    // Nothing more is done there by this run, though the host could be reached.
+    let error = transport.run(&host(), &script("echo '@begin 0'", 1, 30), |_| {}).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Transport(TransportError::Lost { .. })), "{error:?}");
+    transport.close().await;
+    let again = sshd.transport();
+    // The host learns of the cut when its sshd does.
+    let asked = Instant::now();
+    while let Err(error) = again.probe(&host(), &locking("the next run")).await {
+        assert!(matches!(error, TransportError::Locked { .. }) && asked.elapsed() < Duration::from_secs(20), "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    again.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_falls_silent_is_given_up_with_what_ssh_said() {
+    let Some(sshd) = Sshd::start() else { return };
+    let transport = sshd.transport();
+    transport.probe(&host(), &locking("a run")).await.unwrap();
+    // The sshd above the shells of this connection stands still, as if the line were cut without a word.
+    let text = "pid=$$; while ! grep -q '^sshd' /proc/$pid/comm; do while read -r key value _; do [ \"$key\" != PPid: ] || pid=$value; done </proc/$pid/status; done; echo $pid";
+    let server = transport.diagnose(&host(), text).await.unwrap();
+    signal("-STOP", server.trim());
+    let said = transport.lost(&host()).await;
+    signal("-KILL", server.trim());
+    assert_eq!(said, "Timeout, server 127.0.0.1 not responding.");
+    transport.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_that_was_asked_for_the_line_is_made_anew() {
+    let Some(sshd) = Sshd::start() else { return };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let greeting = tokio::spawn(async move {
+        for _ in 0..2 {
+            listener.accept().await.unwrap().0.write_all(b"hi").await.unwrap();
+        }
+    });
+    let transport = sshd.transport();
+    let greeted = async || {
+        let mut word = [0; 2];
+        transport.connect(&host(), address).await.unwrap().read_exact(&mut word).await.unwrap();
+        assert_eq!(&word, b"hi");
+    };
+    transport.probe(&host(), &locking("a run")).await.unwrap();
+    greeted().await;
+    let first = master(&sshd);
+    transport.restarted(&host()).await;
+    signal("-KILL", &first);
+    // Nobody may have looked after it yet.
+    eventually("the end of the master", || std::fs::read_to_string(format!("/proc/{first}/stat")).map_or(true, |stat| stat.contains(") Z ")));
+    greeted().await;
+    assert_ne!(master(&sshd), first);
+    transport.diagnose(&host(), "true").await.unwrap();
+    greeting.await.unwrap();
     transport.close().await;
 }
 

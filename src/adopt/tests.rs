@@ -16,10 +16,17 @@ use crate::yaml;
 const RELEASES: [&str; 5] = ["v1.20.2", "v1.32.13", "v1.34.9", "v1.35.6", "v1.36.2"];
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-/// A cluster of one control plane as kubeadm of that release makes it.
+/// A cluster as kubeadm of that release makes it.
 struct Kubeadm {
     hosts: Hosts,
     objects: Objects,
+}
+
+/// How kubeadm starts the member of the n-th control plane: the first one alone, the others as members
+/// of what is there by then.
+fn member(number: usize) -> EtcdMember {
+    let members: Vec<String> = (1..=number).map(|number| format!("cp-{number}=https://192.0.2.1{number}:2380")).collect();
+    EtcdMember { initial_cluster: members.join(","), state: (number > 1).then_some("existing") }
 }
 
 fn manifest(component: &str) -> RemotePath {
@@ -28,15 +35,34 @@ fn manifest(component: &str) -> RemotePath {
 
 impl Kubeadm {
     fn of(release: &str) -> Self {
+        Self::with(release, 1)
+    }
+
+    /// With that many control planes: `kubeadm init`, then `kubeadm join --control-plane`.
+    fn with(release: &str, control_planes: usize) -> Self {
         let directory = format!("{}/tests/reference/kubeadm/{release}", env!("CARGO_MANIFEST_DIR"));
         let read = |file: &str| std::fs::read_to_string(format!("{directory}/{file}")).unwrap();
         let mut reference = plan("reference");
         reference.kubernetes.version = release.parse().unwrap();
+        for number in 2..=control_planes {
+            let mut host = reference.hosts[0].clone();
+            (host.name, host.address) = (name(&format!("cp-{number}")), format!("192.0.2.1{number}").parse().unwrap());
+            reference.hosts.push(host);
+        }
         let mut hosts = Hosts::bootstrapped(reference);
-        let host = name("cp-1");
-        hosts.facts.get_mut(&host).unwrap().system.hostname = "cp-1".to_owned();
-        for component in COMPONENTS {
-            hosts.put(&host, &manifest(component), read(&format!("manifests/{component}.yaml")).as_bytes());
+        let every: Vec<HostName> = (1..=control_planes).map(|number| name(&format!("cp-{number}"))).collect();
+        for (number, host) in (1..).zip(&every) {
+            hosts.facts.get_mut(host).unwrap().system.hostname = host.to_string();
+            for component in COMPONENTS {
+                let mut text = read(&format!("manifests/{component}.yaml"));
+                if number > 1 {
+                    let EtcdMember { initial_cluster, .. } = member(number);
+                    text = text.replace("192.0.2.11", &format!("192.0.2.1{number}")).replace("--name=cp-1", &format!("--name={host}"));
+                    let first = format!("--initial-cluster=cp-1=https://192.0.2.1{number}:2380");
+                    text = text.replace(&first, &format!("--initial-cluster={initial_cluster}\n    - --initial-cluster-state=existing"));
+                }
+                hosts.put(host, &manifest(component), text.as_bytes());
+            }
         }
         let all: BTreeMap<String, Value> =
             yaml::read_all(&read("objects.yaml")).unwrap().into_iter().map(|value| (Object::new(value.clone()).id(), value)).collect();
@@ -47,27 +73,32 @@ impl Kubeadm {
             // The socket is in the configuration of a host, not in that of all.
             configuration["containerRuntimeEndpoint"] = json!("unix:///run/containerd/containerd.sock");
         }
-        hosts.put(&host, &paths::kubelet_configuration(), yaml::write(&configuration).as_bytes());
         let flags = match release {
             "v1.20.2" => "--container-runtime=remote --container-runtime-endpoint=/run/containerd/containerd.sock",
             "v1.34.9" => "--pod-infra-container-image=registry.k8s.io/pause:3.10.1",
             "v1.32.13" => "--container-runtime-endpoint=unix:///run/containerd/containerd.sock --pod-infra-container-image=registry.k8s.io/pause:3.10",
             _ => "",
         };
-        hosts.put(&host, &paths::kubelet_flags(), format!("KUBELET_KUBEADM_ARGS=\"{flags}\"\n").as_bytes());
+        for host in &every {
+            hosts.put(host, &paths::kubelet_configuration(), yaml::write(&configuration).as_bytes());
+            hosts.put(host, &paths::kubelet_flags(), format!("KUBELET_KUBEADM_ARGS=\"{flags}\"\n").as_bytes());
+        }
         let node: Value = yaml::read(&read("node.yaml")).unwrap();
         let labels: serde_json::Map<String, Value> =
             node["labels"].as_array().unwrap().iter().map(|label| (label.as_str().unwrap().to_owned(), json!(""))).collect();
         let taints: Vec<Value> =
             node["taints"].as_array().unwrap().iter().map(|key| json!({ "key": key, "effect": "NoSchedule" })).collect();
-        let node = json!({
-            "metadata": { "name": "cp-1", "labels": labels },
-            "spec": { "taints": taints },
-            "status": { "addresses": [{ "type": "InternalIP", "address": "192.0.2.11" }] },
-        });
+        let node = |(number, host): (usize, &HostName)| {
+            json!({
+                "metadata": { "name": host, "labels": labels },
+                "spec": { "taints": taints },
+                "status": { "addresses": [{ "type": "InternalIP", "address": format!("192.0.2.1{number}") }] },
+            })
+        };
+        let nodes = (1..).zip(&every).map(node).collect();
         let configuration = object("ConfigMap/kube-system/kubeadm-config");
         let objects = Objects {
-            nodes: vec![node],
+            nodes,
             cluster_configuration: yaml::read(configuration["data"]["ClusterConfiguration"].as_str().unwrap()).unwrap(),
             kube_proxy: Some(object("ConfigMap/kube-system/kube-proxy")),
             core_dns: Some(object("ConfigMap/kube-system/coredns")),
@@ -100,24 +131,25 @@ impl Kubeadm {
     /// The names of documents that mean something else than the plan's.
     fn differing(&self, plan: &Plan) -> Vec<String> {
         let release = Release::of(plan.kubernetes.version).unwrap();
-        let (host, system) = (&plan.hosts[0], &self.hosts.facts[&name("cp-1")].system);
-        let inputs = PodInputs { plan, host, system, release: &release, inputs_digest: None, signing: &SigningFiles::default() };
-        let member = EtcdMember { initial_cluster: "cp-1=https://192.0.2.11:2380".into(), state: None };
-        let mut wanted: Vec<(RemotePath, String)> = [
-            ("etcd", static_pods::etcd(&inputs, &member)),
-            ("kube-apiserver", static_pods::api_server(&inputs)),
-            ("kube-controller-manager", static_pods::controller_manager(&inputs)),
-            ("kube-scheduler", static_pods::scheduler(&inputs)),
-        ]
-        .into_iter()
-        .map(|(component, pod)| (manifest(component), yaml::write(&pod.unwrap())))
-        .collect();
-        let configuration = kubelet::configuration(plan, host, system, &release).unwrap();
-        wanted.push((paths::kubelet_configuration(), yaml::write(&configuration)));
-        wanted.push((paths::kubelet_flags(), kubelet::flags_environment(plan, host, system, &release)));
-        let state = &self.hosts.facts[&name("cp-1")].state;
-        let other = |(path, text): &(RemotePath, String)| meaning::of_file(path, text, state.text(path).unwrap()) == Meaning::Other;
-        let mut differing: Vec<String> = wanted.iter().filter(|wanted| other(wanted)).map(|(path, _)| path.to_string()).collect();
+        let mut differing = Vec::new();
+        for (number, host) in (1..).zip(&plan.hosts) {
+            let Facts { system, state } = &self.hosts.facts[&host.name];
+            let inputs = PodInputs { plan, host, system, release: &release, inputs_digest: None, signing: &SigningFiles::default() };
+            let mut wanted: Vec<(RemotePath, String)> = [
+                ("etcd", static_pods::etcd(&inputs, &member(number))),
+                ("kube-apiserver", static_pods::api_server(&inputs)),
+                ("kube-controller-manager", static_pods::controller_manager(&inputs)),
+                ("kube-scheduler", static_pods::scheduler(&inputs)),
+            ]
+            .into_iter()
+            .map(|(component, pod)| (manifest(component), yaml::write(&pod.unwrap())))
+            .collect();
+            let configuration = kubelet::configuration(plan, host, system, &release).unwrap();
+            wanted.push((paths::kubelet_configuration(), yaml::write(&configuration)));
+            wanted.push((paths::kubelet_flags(), kubelet::flags_environment(plan, host, system, &release)));
+            let other = |(path, text): &(RemotePath, String)| meaning::of_file(path, text, state.text(path).unwrap()) == Meaning::Other;
+            differing.extend(wanted.iter().filter(|wanted| other(wanted)).map(|(path, _)| path.to_string()));
+        }
         let stored = yaml::write(&self.objects.cluster_configuration);
         if !meaning::contains(&yaml::write(&cluster_configuration(plan, &release)), &stored) {
             differing.push("ClusterConfiguration".to_owned());
@@ -138,6 +170,44 @@ fn what_kubeadm_of_each_release_makes_is_what_the_plan_wants() {
         assert_eq!(differing, Vec::<String>::new(), "{release}\n{text}");
         assert!(plan.api_server.extra_args.is_empty() && plan.patches.is_empty() && plan.kube_proxy.configuration.is_empty(), "{release}\n{text}");
     }
+}
+
+#[test]
+fn control_planes_that_joined_one_after_another_differ_in_nothing_a_plan_must_say() {
+    for release in RELEASES {
+        let kubeadm = Kubeadm::with(release, 3);
+        let Adoption { plan, left, text } = kubeadm.adopt();
+        assert_eq!(left, [], "{release}\n{text}");
+        assert_eq!(plan.control_planes().count(), 3, "{release}");
+        let differing: Vec<String> = kubeadm.differing(&plan).into_iter().filter(|name| name != "ClusterConfiguration").collect();
+        assert_eq!(differing, Vec::<String>::new(), "{release}\n{text}");
+        assert!(plan.patches.is_empty() && plan.etcd.extra_args.is_empty() && plan.etcd.extra_sans.is_empty(), "{release}\n{text}");
+        // Each API server's certificate has the names of its own host, which no other one needs.
+        assert_eq!(plan.pki.extra_sans, Kubeadm::of(release).adopt().plan.pki.extra_sans, "{release}\n{text}");
+    }
+}
+
+#[test]
+fn what_one_control_plane_has_stays_its_own() {
+    let mut kubeadm = Kubeadm::with("v1.36.2", 3);
+    kubeadm.edit(&manifest("kube-scheduler"), |pod| pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("200m"));
+    kubeadm.edit(&paths::kubelet_configuration(), |document| document["maxPods"] = json!(60));
+    let Adoption { plan, left, text } = kubeadm.adopt();
+    assert_eq!(left, [], "{text}");
+    let differing: Vec<String> = kubeadm.differing(&plan).into_iter().filter(|name| name != "ClusterConfiguration").collect();
+    assert_eq!(differing, Vec::<String>::new(), "{text}");
+    assert_eq!(plan.patches.len(), 1, "{text}");
+    assert_eq!(plan.patches[0].hosts, [name("cp-1")].into(), "{text}");
+    assert_eq!(plan.hosts[0].kubelet.configuration["maxPods"], 60);
+    assert!(plan.hosts[1].kubelet.configuration.is_empty() && plan.kubelet.configuration.is_empty(), "{text}");
+}
+
+#[test]
+fn an_even_number_of_members_is_refused_with_the_way_out() {
+    let error = Kubeadm::with("v1.36.2", 2).try_adopt().unwrap_err();
+    assert!(matches!(error, AdoptError::EvenMembers { .. }), "{error}");
+    assert!(error.to_string().contains("the cluster has 2 control planes with etcd (cp-1, cp-2)"), "{error}");
+    assert!(error.hint().contains("kubeadm join --control-plane"), "{}", error.hint());
 }
 
 #[test]

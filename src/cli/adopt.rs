@@ -112,7 +112,7 @@ pub(super) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn refused(error: &AdoptError) -> Failure {
-    Failure::from_error(Kind::Refused, error).hint("nothing was changed")
+    Failure::from_error(Kind::Refused, error).hint(error.hint())
 }
 
 /// The plan's `ssh`. Its files have absolute paths, because a plan's relative ones count from the plan.

@@ -13,7 +13,7 @@ use crate::facts::Facts;
 use crate::failure::{Failure, Kind};
 use crate::names::HostName;
 use crate::phase::{On, Stage};
-use crate::planning::{mutual, probe};
+use crate::planning::{kubelets, mutual, probe};
 use crate::plan::{Host, Plan};
 use crate::transport::{Transport, TransportError};
 use crate::trust::found;
@@ -56,7 +56,7 @@ pub(super) async fn look<T: Transport + 'static>(
     let api = administrator.as_ref().map_or(Tls::Unverified, |credentials| mutual(credentials, "kubernetes"));
     let cluster = (administrator.is_some() || reaches_etcd).then(|| {
         let etcd = etcd.map(|credentials| mutual(&credentials, "localhost"));
-        LiveCluster::new(Arc::clone(transport), Arc::clone(plan), api, etcd).leaving_out(absent.keys().cloned())
+        LiveCluster::new(Arc::clone(transport), Arc::clone(plan), api, etcd).leaving_out(absent.keys().cloned()).knowing(kubelets(&facts))
     });
     Survey { facts, absent, stage, administrator, cluster, reaches_etcd }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -43,12 +43,38 @@ pub async fn look(client: &kube::Client, node: &HostName, consent: Consent) -> R
 }
 
 /// Pods on a Node that shall run and are not ready, a line each. A pod that is leaving is not waited for.
+/// `ended` are containers that cannot run any more: whoever still tells of one tells what was.
 ///
 /// # Errors
 /// The API does not answer.
-pub async fn unready(client: &kube::Client, node: &HostName) -> Result<Vec<String>, ClusterError> {
-    let pods = pods(client, node).await?;
-    Ok(pods.iter().filter(|pod| is_unready(pod)).map(|pod| format!("pod {} is not ready", name(pod))).collect())
+pub async fn unready(client: &kube::Client, node: &HostName, ended: &BTreeSet<String>) -> Result<Vec<String>, ClusterError> {
+    Ok(pods(client, node).await?.iter().filter_map(|pod| lack(pod, ended)).collect())
+}
+
+/// What is missing until a pod runs as it shall.
+fn lack(pod: &Pod, ended: &BTreeSet<String>) -> Option<String> {
+    let reason = if is_unready(pod) {
+        "is not ready"
+    } else if pod.metadata.deletion_timestamp.is_none() && running(pod).any(|container| ended.contains(container)) {
+        "has not been started again"
+    } else {
+        return None;
+    };
+    Some(format!("pod {} {reason}", name(pod)))
+}
+
+/// The ids of the containers that run on a Node, as its kubelet told last.
+///
+/// # Errors
+/// The API does not answer.
+pub async fn containers(client: &kube::Client, node: &HostName) -> Result<BTreeSet<String>, ClusterError> {
+    Ok(pods(client, node).await?.iter().flat_map(running).map(str::to_owned).collect())
+}
+
+fn running(pod: &Pod) -> impl Iterator<Item = &str> {
+    let all = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()).into_iter().flatten();
+    let runs = |status: &&ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+    all.filter(runs).filter_map(|status| status.container_id.as_deref())
 }
 
 fn name(pod: &Pod) -> String {
@@ -156,5 +182,43 @@ async fn ask_to_leave(client: &kube::Client, version: KubernetesVersion, pod: &P
         // A budget is exhausted (429), or two budgets cover the pod (500); both may pass.
         Err(kube::Error::Api(status)) if matches!(status.code, 429 | 500) => Ok(Some(status.message.clone())),
         Err(error) => Err(failed("evict", &pod.to_string(), &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(ready: &str, state: &str, deleted: bool) -> Pod {
+        let mut pod = json!({
+            "metadata": { "namespace": "a", "name": "b" },
+            "status": {
+                "phase": "Running",
+                "conditions": [{ "type": "Ready", "status": ready }],
+                "containerStatuses": [{
+                    "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "containerID": "containerd://1", "state": { state: {} },
+                }],
+            },
+        });
+        if deleted {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        if state == "terminated" {
+            pod["status"]["containerStatuses"][0]["state"] = json!({ "terminated": { "exitCode": 0 } });
+        }
+        serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_is_told_to_be_ready_with_a_container_of_before_has_not_come_back() {
+        let (none, ended) = (BTreeSet::new(), BTreeSet::from(["containerd://1".to_owned()]));
+        assert_eq!(lack(&pod("True", "running", false), &none), None);
+        assert_eq!(lack(&pod("True", "running", false), &ended).unwrap(), "pod a/b has not been started again");
+        assert_eq!(lack(&pod("False", "running", false), &ended).unwrap(), "pod a/b is not ready");
+        // Another one runs, or it leaves.
+        assert_eq!(lack(&pod("True", "running", false), &BTreeSet::from(["containerd://2".to_owned()])), None);
+        assert_eq!(lack(&pod("True", "terminated", false), &ended), None);
+        assert_eq!(lack(&pod("False", "running", true), &ended), None);
     }
 }

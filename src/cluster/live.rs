@@ -22,6 +22,7 @@ use crate::artifact::{Artifact, ObjectPolicy};
 use crate::change::{Change, Reason};
 use crate::departed::Nodes;
 use crate::desired::vip;
+use crate::facts::Began;
 use crate::graph::Gate;
 use crate::inventory::{self, Inventory};
 use crate::names::{HostName, RemotePath};
@@ -34,9 +35,11 @@ mod health;
 mod membership;
 mod objects;
 mod patience;
+mod ready;
 mod upkeep;
 
 pub use health::Component;
+use ready::Listening;
 
 /// The field manager of everything slipway applies.
 pub const FIELD_MANAGER: &str = "slipway";
@@ -61,19 +64,30 @@ pub struct LiveCluster<T> {
     away: BTreeSet<HostName>,
     /// Hosts that left the plan and are still in the cluster.
     leaving: Vec<Host>,
+    /// The containers that stayed on Nodes which this run emptied.
+    stayed: Mutex<BTreeMap<HostName, BTreeSet<String>>>,
+    /// When kubelets were started that run and that the engine did not start since it looked.
+    kubelets: Mutex<BTreeMap<HostName, Began>>,
 }
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// A cluster reached with these credentials.
     #[must_use]
     pub fn new(transport: Arc<T>, plan: Arc<Plan>, api: Tls, etcd: Option<Tls>) -> Self {
-        Self { transport, plan, api, etcd, client: Mutex::default(), kinds: Mutex::default(), away: BTreeSet::new(), leaving: Vec::new() }
+        let (client, kinds, kubelets, stayed) = Default::default();
+        Self { transport, plan, api, etcd, client, kinds, away: BTreeSet::new(), leaving: Vec::new(), stayed, kubelets }
     }
 
     /// The same, but these hosts are not asked: they are known not to answer.
     #[must_use]
     pub fn leaving_out(self, away: impl IntoIterator<Item = HostName>) -> Self {
         Self { away: away.into_iter().collect(), ..self }
+    }
+
+    /// The same, with what a look at the hosts told of their kubelets.
+    #[must_use]
+    pub fn knowing(self, kubelets: impl IntoIterator<Item = (HostName, Began)>) -> Self {
+        Self { kubelets: Mutex::new(kubelets.into_iter().collect()), ..self }
     }
 
     /// A client of that control plane's own API server.
@@ -133,7 +147,8 @@ impl<T: Transport + 'static> LiveCluster<T> {
     }
 
     /// Asks a gate's condition once. The error says what was seen. `patient`: the time to wait is over.
-    async fn holds(&self, gate: &Gate, patient: bool) -> Result<(), String> {
+    /// `listening` is what this wait has seen before.
+    async fn holds(&self, gate: &Gate, patient: bool, listening: &mut Listening) -> Result<(), String> {
         let host_of = |name: &HostName| self.plan.host(name).ok_or_else(|| format!("no host {name}"));
         match gate {
             Gate::KubeletHealthy(name) => self.health(Component::Kubelet, host_of(name)?).await,
@@ -156,15 +171,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
             Gate::ApiServersWithout(name) => believed(self.api_servers_without(name).await, patient),
             Gate::VipAnswers(name) => self.vip_answers(host_of(name)?).await,
             Gate::NodeRegistered(name) => self.node(name).await.map(drop),
-            Gate::NodeReady(name) => {
-                let node = self.node(name).await?;
-                let conditions = node.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-                match conditions.iter().find(|condition| condition["type"] == "Ready") {
-                    Some(ready) if ready["status"] == "True" => Ok(()),
-                    Some(ready) => Err(ready["message"].as_str().unwrap_or("not ready").to_owned()),
-                    None => Err("the kubelet has not reported yet".to_owned()),
-                }
-            }
+            Gate::NodeReady(name) => self.ready(name, listening).await,
             Gate::KubeletVersion { host, version } => {
                 let node = self.node(host).await?;
                 match node.pointer("/status/nodeInfo/kubeletVersion").and_then(Value::as_str) {
@@ -233,11 +240,13 @@ impl<T: Transport + 'static> LiveCluster<T> {
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "last=$(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
-                 if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
+                // One that has just been started again has said nothing yet; the one before it has.
+                "last=\n\
+                 for log in $(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null); do if [ -s \"$log\" ]; then last=$log; break; fi; done\n\
+                 if [ -n \"$last\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
-        let text = timeout(QUESTION, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
+        let text = timeout(QUESTION * 4, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
         (!text.trim().is_empty()).then_some(text)
     }
 }
@@ -272,7 +281,7 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
 
     async fn closed(&self, gates: &[Gate]) -> BTreeSet<Gate> {
         let questions = gates.iter().map(|gate| async move {
-            let open = timeout(QUESTION, self.holds(gate, false)).await.is_ok_and(|held| held.is_ok());
+            let open = timeout(QUESTION, self.holds(gate, false, &mut Listening::default())).await.is_ok_and(|held| held.is_ok());
             (!open).then(|| gate.clone())
         });
         join_all(questions).await.into_iter().flatten().collect()
@@ -295,6 +304,10 @@ impl<T: Transport + 'static> Cluster for LiveCluster<T> {
 
     async fn concerns(&self) -> Result<Concerns, ClusterError> {
         self.look_ahead().await
+    }
+
+    fn forget_kubelet(&self, host: &HostName) {
+        self.forget_kubelet_of(host);
     }
 
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {

@@ -74,8 +74,9 @@ pub fn seen(node: &Node) -> NodeSeen {
     let status = node.status.as_ref();
     let version = status.and_then(|status| status.node_info.as_ref()).and_then(|node| node.kubelet_version.parse().ok());
     let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    NodeSeen { version, ready, boot: boot_id(node), left_cordoned: mark(node).is_some(), objections: Vec::new() }
+    let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let reported = ready.and_then(|ready| Some(ready.last_heartbeat_time.as_ref()?.0.as_second()));
+    NodeSeen { version, ready: ready.is_some(), reported, boot: boot_id(node), left_cordoned: mark(node).is_some(), objections: Vec::new() }
 }
 
 fn mark(node: &Node) -> Option<&String> {
@@ -120,19 +121,31 @@ pub async fn empty(
 }
 
 /// What is missing until a Node runs as before a restart, a line each: it, and the pods that are on it.
+/// With a boot id that it must not have any more, `ended` are containers that it ran with that one: a
+/// kubelet that has just come back has not told of its pods yet, and what the API says of them is old.
 ///
 /// # Errors
 /// The API does not answer.
-pub async fn back(client: &kube::Client, name: &HostName, boot: Option<&str>) -> Result<Vec<String>, ClusterError> {
+pub async fn back(
+    client: &kube::Client,
+    name: &HostName,
+    boot: Option<&str>,
+    ended: &BTreeSet<String>,
+) -> Result<Vec<String>, ClusterError> {
     let Some(node) = read(client, name).await? else { return Ok(vec![format!("Node {name} is not registered")]) };
     let mut missing = Vec::new();
     if boot.is_some() && boot_id(&node).as_deref() == boot {
-        return Ok(vec![format!("Node {name} has not been restarted")]);
+        let what = if seen(&node).ready {
+            "still runs as it was started before: its machine has not restarted"
+        } else {
+            "is not ready and has told no other boot id: its machine has not come back from its restart"
+        };
+        return Ok(vec![format!("Node {name} {what}")]);
     }
     if !seen(&node).ready {
         missing.push(format!("Node {name} is not ready"));
     }
-    missing.extend(drain::unready(client, name).await?);
+    missing.extend(drain::unready(client, name, ended).await?);
     Ok(missing)
 }
 
@@ -180,7 +193,7 @@ mod tests {
             "status": {
                 "conditions": [
                     { "type": "MemoryPressure", "status": "False" },
-                    { "type": "Ready", "status": "True" },
+                    { "type": "Ready", "status": "True", "lastHeartbeatTime": "1970-01-01T00:01:40Z" },
                 ],
                 "nodeInfo": {
                     "architecture": "", "bootID": "b", "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
@@ -190,7 +203,7 @@ mod tests {
         }))
         .unwrap();
         let expected =
-            NodeSeen { version: Some("v1.33.4".parse().unwrap()), ready: true, boot: Some("b".into()), left_cordoned: true, objections: Vec::new() };
+            NodeSeen { version: Some("v1.33.4".parse().unwrap()), ready: true, reported: Some(100), boot: Some("b".into()), left_cordoned: true, objections: Vec::new() };
         assert_eq!(seen(&node), expected);
         assert!(is_cordoned(&node));
         let bare: Node = serde_json::from_value(json!({ "metadata": { "name": "b" } })).unwrap();

@@ -80,6 +80,29 @@ fn files_links_and_directories() {
     }
 }
 
+/// `kubeadm join` writes the CA's certificate for root alone, `kubeadm init` for all to read.
+#[test]
+fn a_certificate_of_kubeadms_keeps_the_mode_that_its_command_gave_it() {
+    let judged = |name: &str, mode: u32, record: bool| {
+        let path: RemotePath = format!("/etc/kubernetes/pki/{name}").parse().unwrap();
+        let mut state = State::default();
+        let mut put = |path: &RemotePath, text: &str, mode: u32| {
+            let kind = FoundKind::File { digest: Some(Digest::of(text)), content: Some(Secret::new(text)) };
+            state.files.insert(path.clone(), FoundFile { mode: Mode(mode), owner: 0, group: 0, kind });
+        };
+        put(&path, "a", mode);
+        if record {
+            let note = RemotePath::fixed(records::RECORDS).join(&records::name(&path)).unwrap();
+            put(&note, &format!("path={path}\nkind=file\nbefore=absent\nwritten={}\n", Digest::of("a")), 0o600);
+        }
+        why(Artifact::File { path, mode: Mode(0o644), content: Content::plain("a") }, &state)
+    };
+    assert_eq!(judged("ca.crt", 0o600, false), "as wanted");
+    assert_eq!(judged("ca.crt", 0o600, true), "mode is 0600", "what slipway wrote is as slipway wants it");
+    assert_eq!(judged("ca.crt", 0o666, false), "mode is 0666");
+    assert_eq!(judged("ca.key", 0o600, false), "mode is 0600");
+}
+
 #[test]
 fn drift_is_told_from_a_new_wish() {
     let drift = "drift: changed by someone else since slipway wrote it";
@@ -174,7 +197,7 @@ fn unit() -> Artifact {
 }
 
 fn unit_state(active: &str, enabled: &str, stamp: Option<&str>) -> State {
-    let found = FoundUnit { active: active.into(), enabled: enabled.into(), stamp: stamp.map(Digest::of) };
+    let found = FoundUnit { active: active.into(), enabled: enabled.into(), stamp: stamp.map(Digest::of), began: None };
     State { units: [("a.service".to_owned(), found)].into(), ..State::default() }
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Act {
 #[derive(Debug, Default)]
 pub(super) struct FakeTransport {
     pub acts: BTreeMap<String, Act>,
+    /// Hosts to which the line is lost as soon as somebody listens for that.
+    pub cut: BTreeSet<HostName>,
     pub log: Mutex<Log>,
 }
 
@@ -99,6 +101,13 @@ impl Transport for FakeTransport {
         Ok(())
     }
 
+    async fn lost(&self, host: &HostName) -> String {
+        if self.cut.contains(host) {
+            return "Timeout, server 192.0.2.1 not responding.".into();
+        }
+        std::future::pending().await
+    }
+
     fn round_trips(&self, host: &HostName) -> usize {
         self.log.lock().unwrap().trips.get(host).copied().unwrap_or(0)
     }
@@ -123,6 +132,10 @@ impl Transport for FakeTransport {
 pub(super) struct FakeCluster {
     /// Gates that never hold, by what they print.
     pub closed: BTreeSet<String>,
+    /// Gates and objects that get no answer.
+    pub silent: BTreeSet<String>,
+    /// Hosts whose kubelets are to be forgotten, as often as that was said.
+    pub forgotten: Mutex<Vec<HostName>>,
     /// Objects and gates in the order they were asked for.
     pub log: Mutex<Vec<String>>,
 }
@@ -133,7 +146,14 @@ impl Cluster for FakeCluster {
         Err(ClusterError::plain("not asked".into()))
     }
 
+    fn forget_kubelet(&self, host: &HostName) {
+        self.forgotten.lock().unwrap().push(host.clone());
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
+        if self.silent.contains(&change.artifact.id()) {
+            std::future::pending::<()>().await;
+        }
         tokio::task::yield_now().await;
         self.log.lock().unwrap().push(change.artifact.id());
         Ok(())
@@ -146,6 +166,9 @@ impl Cluster for FakeCluster {
 
     async fn wait(&self, gate: &Gate, _: Duration) -> Result<(), ClusterError> {
         self.log.lock().unwrap().push(gate.to_string());
+        if self.silent.contains(&gate.to_string()) {
+            std::future::pending::<()>().await;
+        }
         tokio::task::yield_now().await;
         if self.closed.contains(&gate.to_string()) {
             let detail = Some("etcdserver: no leader".into());

@@ -8,10 +8,12 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
 
-use super::{Execution, Progress, fallback};
+use super::{Execution, Progress, fallback, line};
 use crate::artifact::Artifact;
 use crate::change::Change;
 use crate::cluster::{Cluster, ClusterError};
+use crate::desired::kubelet::UNIT;
+use crate::desired::packages::KUBELET;
 use crate::graph::{Gate, Step};
 use crate::names::{HostName, RemotePath};
 use crate::phase::{Phase, StepId, Target};
@@ -29,6 +31,9 @@ const BEFORE: Duration = Duration::from_secs(30);
 
 /// A wait before a step is told about only after this time; nearly all end sooner.
 const SILENT: Duration = Duration::from_secs(1);
+
+/// The place of a failure before the first change.
+const UNCHANGED: &str = "nothing was changed";
 
 /// The exit status `timeout` (coreutils) ends with when the time ran out.
 const TIMED_OUT: i32 = 124;
@@ -66,12 +71,19 @@ where
     if !step.gates.is_empty() {
         progress(waiting(&step.gates));
         let replaced = replaced(step);
-        let opened = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, &replaced))).await;
+        let all = try_join_all(step.gates.iter().map(|gate| wait(step, gate, execution, &replaced)));
+        let opened = line::attached(step, execution, || awaited(&step.gates), all).await;
         if let Err(failure) = opened {
             return Err(fallback::put_back(step, execution, failure).await);
         }
     }
     Ok(step.changes.len())
+}
+
+/// What is waited for, as the place of a failure.
+fn awaited(gates: &[Gate]) -> String {
+    let names: Vec<String> = gates.iter().map(ToString::to_string).collect();
+    format!("waiting for {}", names.join(", "))
 }
 
 /// The manifests that can be put back.
@@ -88,7 +100,7 @@ fn waiting(gates: &[Gate]) -> Progress {
 }
 
 /// Waits for what must hold before anything is changed.
-async fn precede<T, C: Cluster>(
+async fn precede<T: Transport, C: Cluster>(
     step: &Step,
     execution: &Execution<'_, T, C>,
     progress: &(impl Fn(Progress) + Send + Sync),
@@ -96,8 +108,9 @@ async fn precede<T, C: Cluster>(
     let limit = execution.limits.gate_timeout.0.min(BEFORE);
     let all = try_join_all(step.before.iter().map(|gate| async move {
         let held = ended(limit.saturating_add(GRACE), execution.cluster.wait(gate, limit)).await;
-        held.map_err(|error| cluster_failure(step, "nothing was changed".to_owned(), error))
+        held.map_err(|error| cluster_failure(step, UNCHANGED.to_owned(), error))
     }));
+    let all = line::attached(step, execution, || UNCHANGED.to_owned(), all);
     let mut all = std::pin::pin!(all);
     if let Ok(held) = timeout(SILENT, &mut all).await {
         return held.map(drop);
@@ -106,11 +119,21 @@ async fn precede<T, C: Cluster>(
     all.await.map(drop)
 }
 
+/// Whether the kubelet that runs afterwards is not the one from before. A package may restart its own units.
+fn starts_kubelet(change: &Change) -> bool {
+    match &change.artifact {
+        Artifact::Unit { name, .. } | Artifact::Halted { unit: name, .. } => name == UNIT,
+        Artifact::Restarted { units, machine } => *machine || units.iter().any(|name| name == UNIT),
+        Artifact::Package { name, .. } => name == KUBELET,
+        _ => false,
+    }
+}
+
 fn is_in_cluster(change: &Change) -> bool {
     change.artifact.is_of_cluster()
 }
 
-async fn change_cluster<T, C: Cluster>(
+async fn change_cluster<T: Transport, C: Cluster>(
     step: &Step,
     indices: &[usize],
     execution: &Execution<'_, T, C>,
@@ -118,8 +141,11 @@ async fn change_cluster<T, C: Cluster>(
 ) -> Result<(), Box<StepFailure>> {
     for &index in indices {
         let change = &step.changes[index];
-        let applied = ended(patience(change, execution.limits), execution.cluster.apply(change)).await;
-        applied.map_err(|error| cluster_failure(step, change.artifact.id(), error))?;
+        let applied = async {
+            let applied = ended(patience(change, execution.limits), execution.cluster.apply(change)).await;
+            applied.map_err(|error| cluster_failure(step, change.artifact.id(), error))
+        };
+        line::attached(step, execution, || change.artifact.id(), applied).await?;
         progress(Progress::Done { index });
     }
     Ok(())
@@ -148,6 +174,7 @@ async fn change_host<T, C>(
 ) -> Result<(), Box<StepFailure>>
 where
     T: Transport,
+    C: Cluster,
 {
     let mine: Vec<Change>;
     let changes = if indices.len() == step.changes.len() {
@@ -163,7 +190,20 @@ where
         }
     };
     let limit = work.timeout.saturating_add(GRACE);
-    match timeout(limit, execution.transport.apply(host, work, done)).await {
+    // Before, for it may be restarted although no answer comes; after, for a gate of another step may have
+    // asked meanwhile.
+    let restarts = changes.iter().any(starts_kubelet);
+    if restarts {
+        execution.cluster.forget_kubelet(host);
+    }
+    let applied = timeout(limit, execution.transport.apply(host, work, done)).await;
+    if restarts {
+        execution.cluster.forget_kubelet(host);
+    }
+    if changes.iter().any(line::is_reboot) {
+        execution.transport.restarted(host).await;
+    }
+    match applied {
         Ok(result) => result.map_err(|error| host_failure(step, indices, error)),
         Err(_) => Err(Box::new(StepFailure {
             status: Some(TIMED_OUT),
@@ -197,7 +237,7 @@ async fn ended(limit: Duration, work: impl Future<Output = Result<(), ClusterErr
     })
 }
 
-fn failure(step: &Step, message: impl Into<String>) -> StepFailure {
+pub(super) fn failure(step: &Step, message: impl Into<String>) -> StepFailure {
     let (step, message) = (step.id.clone(), message.into());
     let hint = unbegun(&step);
     StepFailure { step, change: None, message, status: None, stderr: String::new(), hint }

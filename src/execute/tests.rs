@@ -8,10 +8,13 @@ use proptest::prelude::*;
 use super::control::Control;
 use super::fakes::{Act, FakeCluster, FakeTransport};
 use super::*;
-use crate::change::Change;
+use crate::artifact::Artifact;
+use crate::artifact::maintenance::Maintenance;
+use crate::change::{Change, Reason};
 use crate::desired;
 use crate::graph::Gate;
 use crate::graph::tests::{file, full, id, object, plan, step};
+use crate::names::{Digest, HostName, Span};
 use crate::phase::{Phase, Stage, Target};
 use crate::plan::{Plan, Unavailable};
 
@@ -60,6 +63,18 @@ fn run_with(graph: &StepGraph, limits: &Limits, acts: &[(&str, Act)], cluster: F
     let bounded = async { tokio::time::timeout(Duration::from_secs(20), working).await };
     let report = runtime.block_on(bounded).expect("no deadlock");
     Ran { report, events, transport, cluster }
+}
+
+/// A run during which the line to that host is lost.
+fn run_cut_from(graph: &StepGraph, host: &str, cluster: FakeCluster) -> Ran {
+    let transport = FakeTransport { cut: BTreeSet::from([host.parse().unwrap()]), ..Default::default() };
+    let (control, limits) = (Control::default(), Limits::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let execution = Execution { transport: &transport, cluster: &cluster, limits: &limits, control: &control };
+    let working = execute(graph, &execution, |_| {});
+    let bounded = async { tokio::time::timeout(Duration::from_secs(20), working).await };
+    let report = runtime.block_on(bounded).expect("it does not wait for the gate's own end");
+    Ran { report, events: Vec::new(), transport, cluster }
 }
 
 fn run(graph: &StepGraph, limits: &Limits, acts: &[(&str, Act)]) -> Ran {
@@ -131,6 +146,66 @@ fn a_failed_step_blocks_what_follows_and_nothing_else() {
         | sh: 3: \u{1b}[31mmv: cannot move: No space left on device
       hint: free some space on the host, then run the same command again
     ");
+}
+
+#[test]
+fn a_line_that_is_lost_ends_what_waits_on_its_host_and_nothing_else() {
+    let gate = |host: &str| vec![Gate::KubeletHealthy(host.parse().unwrap())];
+    let graph = |before: bool| {
+        let waiting = step("kubelet@a");
+        let waiting = if before { Step { before: gate("a"), ..waiting } } else { Step { gates: gate("a"), ..waiting } };
+        let steps = vec![waiting, step("healthy@a"), Step { gates: gate("b"), ..step("kubelet@b") }, step("healthy@b")];
+        let edges = [("kubelet@a", "healthy@a"), ("kubelet@b", "healthy@b")].map(|(one, other)| (id(one), id(other)));
+        StepGraph::assemble(Stage::Living, BTreeSet::new(), steps, edges).unwrap()
+    };
+    for before in [false, true] {
+        let silent = BTreeSet::from(["kubelet on a".to_owned()]);
+        let ran = run_cut_from(&graph(before), "a", FakeCluster { silent, ..Default::default() });
+        assert_eq!(ran.begun().contains(&"kubelet@a".to_owned()), !before);
+        assert_eq!(*ran.outcome("healthy@a"), Outcome::Blocked { by: id("kubelet@a") });
+        assert!(matches!(ran.outcome("healthy@b"), Outcome::Changed { changes: 1 }));
+        let Outcome::Failed(failure) = ran.outcome("kubelet@a") else { panic!("it failed") };
+        let place = if before { "nothing was changed" } else { "waiting for kubelet on a" };
+        let told = failure.to_string();
+        let expected = format!("kubelet on a: {place}: the connection to host a was lost, and the host's lock with it\n    | Timeout, server 192.0.2.1 not responding.\n  hint: ");
+        assert!(told.starts_with(&expected) && told.contains("run the same command again"), "{told}");
+    }
+}
+
+#[test]
+fn a_drain_ends_with_the_line_to_its_host() {
+    let emptied = Maintenance::Emptied { node: "a".parse().unwrap(), version: "v1.34.2".parse().unwrap(), limit: Span::seconds(600) };
+    let change = |artifact| Change { artifact, reason: Reason::Asked, before: None };
+    let steps = vec![Step { changes: vec![change(Artifact::Maintenance(emptied))], ..Step::empty(id("kubelet-upgrade@a")) }];
+    let graph = StepGraph::assemble(Stage::Living, BTreeSet::new(), steps, []).unwrap();
+    let silent = BTreeSet::from(["drain of Node/a".to_owned()]);
+    let ran = run_cut_from(&graph, "a", FakeCluster { silent, ..Default::default() });
+    let Outcome::Failed(failure) = ran.outcome("kubelet-upgrade@a") else { panic!("it failed") };
+    assert_eq!(failure.change.as_deref(), Some("drain of Node/a"));
+}
+
+#[test]
+fn whoever_starts_a_kubelet_has_what_was_known_of_it_forgotten() {
+    let change = |artifact| Change { artifact, reason: Reason::Asked, before: None };
+    let unit = |name: &str| Artifact::Unit { name: name.into(), inputs: Vec::new(), stamp: Digest::of("x"), check: None };
+    let package = Artifact::Package { name: "kubelet".into(), version: None, program: None, held: false };
+    for (artifact, forgotten) in [
+        (unit("kubelet.service"), true),
+        (unit("containerd.service"), false),
+        (Artifact::Halted { unit: "kubelet.service".into(), files: Vec::new(), pods: false }, true),
+        (Artifact::Restarted { units: vec!["kubelet.service".into()], machine: false }, true),
+        (Artifact::Restarted { units: vec!["containerd.service".into()], machine: false }, false),
+        (Artifact::Restarted { units: Vec::new(), machine: true }, true),
+        (package, true),
+    ] {
+        let steps = vec![Step { changes: vec![change(artifact.clone())], ..Step::empty(id("kubelet@a")) }];
+        let graph = StepGraph::assemble(Stage::Living, BTreeSet::new(), steps, []).unwrap();
+        let ran = run(&graph, &Limits::default(), &[]);
+        assert!(ran.report.succeeded());
+        // Before it, because it may be done although no answer comes, and after it.
+        let expected: Vec<HostName> = if forgotten { vec!["a".parse().unwrap(); 2] } else { Vec::new() };
+        assert_eq!(*ran.cluster.forgotten.lock().unwrap(), expected, "{artifact:?}");
+    }
 }
 
 #[test]

@@ -64,3 +64,14 @@ fn an_objects_text_may_write_out_defaults() {
     assert!(contains(".:53 {\n    errors\n}\n", ".:53 {\n  errors\n}"));
     assert!(!contains(".:53 {\n    errors\n}\n", ".:53 {\n  log\n}"));
 }
+
+#[test]
+fn an_endpoint_without_a_port_is_one_with_the_usual_port() {
+    let says = |found: &str, wanted: &str| contains(&format!("controlPlaneEndpoint: '{wanted}'\n"), &format!("controlPlaneEndpoint: '{found}'\nother: 1\n"));
+    for (found, wanted) in [("api.example.test", "api.example.test:6443"), ("192.0.2.1", "192.0.2.1:6443"), ("fd00::1", "[fd00::1]:6443"), ("[fd00::1]", "[fd00::1]:6443")] {
+        assert!(says(found, wanted), "{found}");
+        assert!(says(wanted, wanted), "{wanted}");
+    }
+    assert!(!says("api.example.test:7443", "api.example.test:6443"));
+    assert!(!says("api.example.test", "api.example.test:7443"));
+}

@@ -38,8 +38,8 @@ pub fn for_each(plan: &mut Plan, mut visit: impl FnMut(FieldPath, &mut PathBuf))
             visit(field("binaries").key(&key_of(*program)).key("upload"), file);
         }
     }
-    if let Some(key) = &mut plan.packages.key {
-        visit(field("packages").key("key").key("file"), &mut key.file);
+    if let Some(file) = plan.packages.key.as_mut().and_then(|key| key.file.as_mut()) {
+        visit(field("packages").key("key").key("file"), file);
     }
     for (index, archive) in plan.images.archives.iter_mut().enumerate() {
         visit(field("images").key("archives").index(index).key("file"), &mut archive.file);

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Program, defaults, schema};
+use crate::names::KubernetesVersion;
 
 /// Where packages come from; for programs whose source is `packages`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -32,12 +33,17 @@ pub struct Packages {
     pub versions: BTreeMap<Program, String>,
 }
 
-/// A key that signs packages.
+/// A key that signs packages: a local file or an address, and its fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SigningKey {
     /// The key as text (`-----BEGIN PGP PUBLIC KEY BLOCK-----`), a local file.
-    pub file: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// In the place of a file, where it is fetched from (`https://`) by the machine that runs slipway, with its
+    /// curl, each time the hosts are compared with the plan. `{minor}` stands for the cluster's minor version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// Its fingerprint: 40 hexadecimal digits. Another key is never trusted.
     pub fingerprint: String,
 }
@@ -47,6 +53,13 @@ impl SigningKey {
     #[must_use]
     pub fn plain_fingerprint(&self) -> String {
         self.fingerprint.replace(' ', "").to_ascii_uppercase()
+    }
+
+    /// Where it is fetched from, if it is no file.
+    #[must_use]
+    pub fn address(&self, version: KubernetesVersion) -> Option<String> {
+        let minor = format!("{}.{}", version.major, version.minor);
+        self.url.as_ref().map(|url| url.replace("{minor}", &minor))
     }
 }
 

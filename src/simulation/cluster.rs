@@ -38,6 +38,9 @@ const POLL: Duration = Duration::from_secs(1);
 const QUESTION: Duration = Duration::from_millis(10);
 /// How long a kubelet takes to register its Node once an API server is ready.
 const REGISTRATION: Duration = Duration::from_secs(2);
+/// How long a Node stays ready whose kubelet is not heard any more: what the controller manager of v1.20 waits;
+/// later ones wait longer.
+const GRACE: Duration = Duration::from_secs(40);
 
 /// A simulated cluster, as the engine reaches it.
 #[derive(Debug, Clone)]
@@ -83,9 +86,7 @@ impl SimulatedCluster {
 
     /// The Node of a host, registered by its kubelet if that runs.
     fn node(&self, world: &mut World, name: &HostName) -> Result<Value, String> {
-        let runs = world.hosts.get(name).is_some_and(|host| {
-            host.reachable && host.kubelet_runs() && host.text("/etc/kubernetes/kubelet.conf").is_some()
-        });
+        let runs = world.kubelet_is_heard(name) && world.hosts[name].text("/etc/kubernetes/kubelet.conf").is_some();
         let store = self.store(world).map_err(|error| error.message)?;
         let id = format!("Node/{name}");
         if let Some(node) = store.objects.get(&id) {
@@ -99,20 +100,35 @@ impl SimulatedCluster {
         Ok(node)
     }
 
-    /// Whether a Node is ready: its kubelet runs and there is a network for its pods.
+    /// Whether the API says that a Node is ready: by the word of its kubelet, which stays for a while when that
+    /// is not heard any more.
     fn node_ready(&self, world: &mut World, name: &HostName) -> Result<(), String> {
         self.node(world, name)?;
-        let host = &world.hosts[name];
-        if !host.reachable || !host.kubelet_runs() {
-            return Err("Kubelet stopped posting node status.".into());
+        let now = world.elapsed();
+        if !world.kubelet_is_heard(name) {
+            let host = &world.hosts[name];
+            let lately = host.reachable && host.ready_heard.is_some_and(|heard| now < heard + GRACE);
+            return if lately { Ok(()) } else { Err("Kubelet stopped posting node status.".into()) };
         }
+        let host = &world.hosts[name];
         let network = match &self.plan.network.cni {
             Cni::Bridge { .. } => host.at("/etc/cni/net.d/10-slipway.conflist").is_some(),
             Cni::Flannel { .. } => self.has(world, "DaemonSet/kube-flannel/kube-flannel-ds")?,
             Cni::Manifest { .. } => true,
             Cni::None => false,
         };
+        world.host_mut(name).ready_heard = network.then_some(now);
         if network { Ok(()) } else { Err("cni plugin not initialized".into()) }
+    }
+
+    /// The same by the word of the kubelet that runs now.
+    fn node_ready_anew(&self, world: &mut World, name: &HostName) -> Result<(), String> {
+        self.node_ready(world, name)?;
+        // The host is asked when its kubelet was started.
+        if world.unasked.remove(name) {
+            *world.round_trips.entry(name.clone()).or_default() += 1;
+        }
+        if world.kubelet_is_heard(name) { Ok(()) } else { Err("its kubelet has not reported since it was started".into()) }
     }
 
     fn has(&self, world: &mut World, id: &str) -> Result<bool, String> {
@@ -139,11 +155,12 @@ impl SimulatedCluster {
                 component(world, host, "kube-scheduler")
             }
             Gate::NodeRegistered(host) => self.node(world, host).map(drop),
-            Gate::NodeReady(host) => self.node_ready(world, host),
+            Gate::NodeReady(host) => self.node_ready_anew(world, host),
             Gate::KubeletVersion { host, version } => {
                 self.node_ready(world, host)?;
-                let runs = world.hosts[host].kubelet_running.clone();
-                if runs == version.to_string() { Ok(()) } else { Err(format!("its Node says {runs}")) }
+                let (heard, host) = (world.kubelet_is_heard(host), &world.hosts[host]);
+                let says = if heard { &host.kubelet_running } else { &host.version_heard };
+                if *says == version.to_string() { Ok(()) } else { Err(format!("its Node says {says}")) }
             }
             Gate::RolledOut { kind, namespace, name } => {
                 let there = self.has(world, &format!("{kind}/{namespace}/{name}"))?;
@@ -237,8 +254,11 @@ impl SimulatedCluster {
                 let marked = json!({ CORDONED_ANNOTATION: version.to_string() });
                 (node, json!({ "metadata": { "annotations": marked }, "spec": { "unschedulable": true } }))
             }
-            Maintenance::Returned { node, version, .. } => {
+            Maintenance::Returned { node, version, ready } => {
                 self.wait(&Gate::KubeletVersion { host: node.clone(), version: *version }, self.plan.limits.gate_timeout.0).await?;
+                if *ready {
+                    self.wait(&Gate::NodeReady(node.clone()), self.plan.limits.gate_timeout.0).await?;
+                }
                 let unmarked = json!({ CORDONED_ANNOTATION: null });
                 (node, json!({ "metadata": { "annotations": unmarked }, "spec": { "unschedulable": null } }))
             }
@@ -371,6 +391,10 @@ impl Cluster for SimulatedCluster {
         Ok(all)
     }
 
+    fn forget_kubelet(&self, host: &HostName) {
+        self.world.lock().unasked.insert(host.clone());
+    }
+
     async fn apply(&self, change: &Change) -> Result<(), ClusterError> {
         let id = change.artifact.id();
         let strike = self.world.lock().strike(None, &id);
@@ -405,8 +429,13 @@ impl Cluster for SimulatedCluster {
 
     async fn wait(&self, gate: &Gate, limit: Duration) -> Result<(), ClusterError> {
         let strike = self.world.lock().strike(None, &gate.to_string());
-        if let Some(Strike::Kill(_)) = strike {
-            self.world.die().await;
+        match strike {
+            Some(Strike::Kill(_)) => self.world.die().await,
+            Some(Strike::Gone) => {
+                let mut world = self.world.lock();
+                gate.host().into_iter().for_each(|host| world.cut(host));
+            }
+            _ => {}
         }
         let refused = Fault::GateRefused(gate.to_string());
         if matches!(gate, Gate::NodeRegistered(_) | Gate::NodeReady(_)) && self.holds(gate, false).is_err() {

@@ -41,7 +41,7 @@ pub enum Fault {
     Fail(Point, Moment),
     /// The disk is full: nothing of the change is done.
     DiskFull(Point),
-    /// The host is gone from there.
+    /// The host is gone from there: it is not reached any more. Of a gate: while that is waited for.
     Gone(Point),
     /// The rest of the step is done, but its answer never arrives.
     ReplyLost(Point),
@@ -49,6 +49,9 @@ pub enum Fault {
     Reboot(Point),
     /// A gate does not open.
     GateRefused(String),
+    /// A kubelet that is started on that host runs, but the API never hears from it (a kubeconfig that is no
+    /// good, a way that is closed), for as long as the fault is there.
+    Mute(HostName),
     /// Everything on the host takes that many times as long.
     Slow(HostName, u32),
 }
@@ -80,7 +83,7 @@ impl Fault {
             Self::Gone(point) => (point, Strike::Gone),
             Self::ReplyLost(point) => (point, Strike::ReplyLost),
             Self::Reboot(point) => (point, Strike::Reboot),
-            Self::GateRefused(_) | Self::Slow(..) => return None,
+            Self::GateRefused(_) | Self::Mute(_) | Self::Slow(..) => return None,
         };
         (point.artifact == artifact && step.is_none_or(|step| *step == point.step)).then_some(strike)
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -152,6 +153,12 @@ pub struct Host {
     pub lock: Option<String>,
     /// The version of the kubelet that runs, or ran last.
     pub kubelet_running: String,
+    /// Whether the kubelet that runs was started when none could reach the API (`Fault::Mute`).
+    pub kubelet_mute: bool,
+    /// When the API last heard from its kubelet that the Node is ready, counted from the beginning of the world.
+    pub ready_heard: Option<Duration>,
+    /// The version of the last kubelet that the API heard and that has ended.
+    pub version_heard: String,
     /// The CPU manager policy by whose notes it goes on, until those are removed.
     pub cpu_notes: Option<String>,
     /// What differs from a plain modern host.
@@ -192,6 +199,9 @@ impl Host {
             etcd_free_bytes: None,
             lock: None,
             kubelet_running: String::new(),
+            kubelet_mute: false,
+            ready_heard: None,
+            version_heard: String::new(),
             cpu_notes: None,
             system,
         }
@@ -318,7 +328,7 @@ impl Host {
             (true, false) => "disabled",
         };
         let stamp = self.text(&format!("{LIBRARY}/stamps/{name}")).and_then(|text| text.lines().next()?.parse().ok());
-        FoundUnit { active: if unit.active { "active" } else { "inactive" }.into(), enabled: enabled.into(), stamp }
+        FoundUnit { active: if unit.active { "active" } else { "inactive" }.into(), enabled: enabled.into(), stamp, began: None }
     }
 
     fn found_program(&self, path: &RemotePath) -> Option<FoundProgram> {

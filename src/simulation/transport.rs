@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::artifact::Secret;
@@ -64,7 +65,7 @@ impl SimulatedTransport {
             Some(Strike::Fail(Moment::Before)) => return Err(MakeError::Refused("slipway: failed before the change".into())),
             Some(Strike::DiskFull) => return Err(MakeError::Refused("slipway: No space left on device".into())),
             Some(Strike::Gone) => {
-                self.world.lock().host_mut(host).reachable = false;
+                self.world.lock().cut(host);
                 return Err(MakeError::Lost);
             }
             _ => {}
@@ -153,6 +154,25 @@ impl Transport for SimulatedTransport {
     async fn diagnose(&self, host: &HostName, _: &str) -> Result<String, TransportError> {
         let reason = "a simulated host has no logs".into();
         Err(TransportError::Command { host: host.clone(), operation: "diagnose".into(), reason })
+    }
+
+    async fn lost(&self, host: &HostName) -> String {
+        let cuts = Arc::clone(&self.world.lock().cuts);
+        loop {
+            let mut cut = std::pin::pin!(cuts.notified());
+            // From here on it hears of a cut, also of one between this look and the wait.
+            cut.as_mut().enable();
+            let held = {
+                let world = self.world.lock();
+                world.hosts.get(host).is_some_and(|host| host.lock.is_some()).then(|| world.reachable(host).is_ok())
+            };
+            match held {
+                Some(false) => return "Timeout, server not responding.".to_owned(),
+                Some(true) => cut.await,
+                // No lock is held, so none can be lost.
+                None => std::future::pending().await,
+            }
+        }
     }
 
     fn round_trips(&self, host: &HostName) -> usize {

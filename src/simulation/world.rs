@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::desired::kubelet::UNIT as KUBELET;
 use crate::desired::packages;
 use crate::names::{Digest, HostName, RemotePath};
 use crate::phase::StepId;
@@ -54,8 +55,12 @@ pub struct World {
     pub made: Vec<(Option<StepId>, String)>,
     /// Commands sent to each host.
     pub round_trips: BTreeMap<HostName, usize>,
+    /// Hosts whose kubelets the engine started since it looked at them, and has not asked since.
+    pub(super) unasked: BTreeSet<HostName>,
     pub(super) killed: bool,
     pub(super) signal: Arc<Notify>,
+    /// Told when a line is cut.
+    pub(super) cuts: Arc<Notify>,
     pub(super) verified: RefCell<Verified>,
     pub(super) commands: HashMap<Digest, Arc<Vec<String>>>,
     pub(super) membership_changes: usize,
@@ -95,8 +100,10 @@ impl World {
             now,
             made: Vec::new(),
             round_trips: BTreeMap::new(),
+            unasked: BTreeSet::new(),
             killed: false,
             signal: Arc::new(Notify::new()),
+            cuts: Arc::new(Notify::new()),
             verified: RefCell::default(),
             commands: HashMap::new(),
             membership_changes: 0,
@@ -168,6 +175,12 @@ impl World {
         self.faults.remove(place).strike(step, artifact)
     }
 
+    /// The line to a host is cut; nobody reaches it any more.
+    pub(super) fn cut(&mut self, name: &HostName) {
+        self.host_mut(name).reachable = false;
+        self.cuts.notify_waiters();
+    }
+
     /// The engine is dead from here.
     pub(super) fn kill(&mut self) {
         self.killed = true;
@@ -178,10 +191,28 @@ impl World {
     pub fn unlock_all(&mut self) {
         self.killed = false;
         self.signal = Arc::new(Notify::new());
+        self.cuts = Arc::new(Notify::new());
         self.membership_changes = 0;
+        self.unasked.clear();
         for host in self.hosts.values_mut() {
             host.lock = None;
             host.reachable = true;
+        }
+    }
+
+    /// Whether the kubelet of that host runs and the API hears it.
+    pub(super) fn kubelet_is_heard(&self, name: &HostName) -> bool {
+        let mute = |host: &Host| host.kubelet_mute && self.faults.contains(&Fault::Mute(name.clone()));
+        self.hosts.get(name).is_some_and(|host| host.reachable && host.kubelet_runs() && !mute(host))
+    }
+
+    /// The kubelet of that host ends. What it said of its Node stays for a while.
+    fn kubelet_ends(&mut self, name: &HostName) {
+        if self.kubelet_is_heard(name) {
+            let now = self.elapsed();
+            let host = self.host_mut(name);
+            host.ready_heard = host.ready_heard.map(|_| now);
+            host.version_heard.clone_from(&host.kubelet_running);
         }
     }
 
@@ -247,6 +278,12 @@ impl World {
                 self.api_servers.insert(name.clone());
             }
         }
+        if let Effect::Start(unit, _) | Effect::Stop(unit) = &effect
+            && unit == KUBELET
+        {
+            self.kubelet_ends(name);
+        }
+        let mute = self.faults.contains(&Fault::Mute(name.clone()));
         let host = self.hosts.get_mut(name).expect("the host is of the plan");
         match effect {
             Effect::Put(path, entry) => _ = host.files.insert(path, entry),
@@ -262,7 +299,8 @@ impl World {
             Effect::Enable(unit) => host.units.entry(unit).or_default().enabled = true,
             Effect::Disable(unit) => host.units.entry(unit).or_default().enabled = false,
             Effect::Start(unit, inputs) => {
-                if unit == "kubelet.service" {
+                if unit == KUBELET {
+                    host.kubelet_mute = mute;
                     host.kubelet_running.clone_from(&host.system.kubelet_version);
                     // As the real one: it does not start with the notes of another policy.
                     let policy = host.cpu_policy();
@@ -342,7 +380,9 @@ impl World {
 
     /// A host loses its power and comes back: what is enabled starts again.
     pub fn reboot(&mut self, name: &HostName) {
+        self.kubelet_ends(name);
         let now = self.elapsed();
+        let mute = self.faults.contains(&Fault::Mute(name.clone()));
         let host = self.host_mut(name);
         host.pods.clear();
         let names: Vec<String> = host.units.keys().cloned().collect();
@@ -355,6 +395,7 @@ impl World {
             unit.started_with = read;
         }
         host.kubelet_running.clone_from(&host.system.kubelet_version);
+        host.kubelet_mute = mute;
         self.reconcile(name, now);
     }
 

@@ -32,7 +32,7 @@ fn node(ready: bool) -> Value {
 }
 
 fn facts() -> Facts {
-    let unit = FoundUnit { active: "active".into(), enabled: "enabled".into(), stamp: None };
+    let unit = FoundUnit { active: "active".into(), enabled: "enabled".into(), stamp: None, began: None };
     let units = ["kubelet.service", "containerd.service"].map(|name| (name.to_owned(), unit.clone()));
     let system = System { kubelet_version: "v1.34.2".into(), ..System::default() };
     Facts { system, state: State { units: units.into(), ..State::default() } }

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use super::ProbeRequest;
 use super::probe::{BEGIN, END};
 use crate::artifact::Secret;
-use crate::facts::Facts;
+use crate::facts::{Began, Facts};
 use crate::names::RemotePath;
 
 mod files;
@@ -76,6 +76,13 @@ pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError>
 /// The answer is cut off, too large, or speaks of other files.
 pub fn fetched(paths: &[RemotePath], answer: &[u8]) -> Result<BTreeMap<RemotePath, Secret>, ParseError> {
     files::contents(&Sections::read(answer)?.tar()?, paths)
+}
+
+/// What an answer to `probe::KUBELET_BEGAN` says: whether the kubelet runs, and when it was started if that
+/// can be told.
+#[must_use]
+pub fn kubelet_began(answer: &str) -> (bool, Option<Began>) {
+    system::kubelet_began(answer)
 }
 
 /// Text without control characters (a terminal would obey them) and of bounded length.

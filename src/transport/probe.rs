@@ -20,6 +20,14 @@ pub const END: &str = "@slipway-end";
 /// Finds what is to be told of the roots; follows the words of `find` that choose.
 const PACK: &str = "tar --numeric-owner --format=gnu --no-recursion --null -T - -cf - 2>/dev/null | head -c 50331648 | base64";
 
+/// Asks when the kubelet was started, in the words of a probe; `parse::kubelet_began` reads the answer. For
+/// one that was started after the probe.
+pub const KUBELET_BEGAN: &str = "\
+export LC_ALL=C TZ=UTC
+timeout 10 systemctl show -p ActiveState,ExecMainStartTimestamp,ExecMainStartTimestampMonotonic -- kubelet.service
+printf 'clock=%s\\n' \"$(date +%s.%N)\"
+IFS= read -r line </proc/uptime && printf 'uptime=%s\\n' \"$line\"";
+
 /// The script for a request: POSIX sh, run as root, without arguments. With a lock it goes on
 /// reading heartbeat lines from standard input after it has answered.
 #[must_use]

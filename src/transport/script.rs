@@ -105,6 +105,7 @@ pub fn bundle(step: &str, changes: &[Change], context: &ScriptContext) -> Bundle
         payloads: writer.payloads,
         changes: changes.len(),
         timeout: context.timeout,
+        restarts: changes.last().is_some_and(|change| matches!(change.artifact, Artifact::Restarted { machine: true, .. })),
     }
 }
 

@@ -133,7 +133,14 @@ pub struct SshTransport {
 struct Remotely {
     connection: Connection,
     lock: Mutex<Option<Lock>>,
-    forwards: Mutex<BTreeMap<SocketAddr, PathBuf>>,
+    forwards: Mutex<Forwards>,
+}
+
+/// What is forwarded to the host's addresses, and by which session: forwards end with theirs.
+#[derive(Default)]
+struct Forwards {
+    session: usize,
+    sockets: BTreeMap<SocketAddr, PathBuf>,
 }
 
 impl Remotely {
@@ -283,7 +290,16 @@ impl SshTransport {
                 progress(index);
             }
         }
-        let status = connection.status(process, &operation).await?;
+        let status = connection.status(process, &operation).await;
+        // The machine takes the line and the script with it (143: the script's own word when it is told to
+        // end), sometimes before they could say that it was asked to. Whether it restarts tells its boot id.
+        if let Some(last) = current.filter(|last| bundle.restarts && last + 1 == bundle.changes)
+            && matches!(status, Err(_) | Ok(143 | 255))
+        {
+            progress(last);
+            return Ok(());
+        }
+        let status = status?;
         let sent = sending.await.map_err(|error| failed(error.to_string()))?;
         if let Err(error @ SendError::Read { .. }) = sent {
             return Err(failed(error.to_string()).into());
@@ -365,18 +381,22 @@ impl Transport for SshTransport {
         let remotely = self.remotely(host)?;
         let connection = &remotely.connection;
         let operation = format!("connect to {address}");
-        let session = connection.session().await?;
+        let (session, number) = connection.session().await?;
         let path = {
             let mut forwards = remotely.forwards.lock().await;
-            match forwards.get(&address) {
+            if forwards.session < number {
+                *forwards = Forwards { session: number, ..Forwards::default() };
+            }
+            match forwards.sockets.get(&address) {
                 Some(path) => path.clone(),
                 None => {
-                    let path = self.forwards.path().join(format!("{}-{}", connection.short_name(), forwards.len()));
+                    let name = format!("{}-{number}-{}", connection.short_name(), forwards.sockets.len());
+                    let path = self.forwards.path().join(name);
                     let there = Socket::new(address.ip().to_string(), address.port());
                     if let Err(error) = session.request_port_forward(ForwardType::Local, path.as_path(), there).await {
-                        return Err(connection.broken(session, &operation, &error).await);
+                        return Err(connection.broken(&session, &operation, &error).await);
                     }
-                    forwards.insert(address, path.clone());
+                    forwards.sockets.insert(address, path.clone());
                     path
                 }
             }
@@ -400,6 +420,28 @@ impl Transport for SshTransport {
         Ok(last_lines(text.get(begin..end).unwrap_or_default(), MOST_DIAGNOSIS_LINES))
     }
 
+    async fn lost(&self, host: &HostName) -> String {
+        if let Ok(remotely) = self.remotely(host) {
+            let loss = remotely.lock.lock().await.as_ref().map(Lock::loss);
+            if let Some(mut loss) = loss {
+                // An error: the lock was released, and nothing of it can be lost any more.
+                let lost = loss.wait_for(|lost| *lost).await.is_ok();
+                if lost {
+                    return remotely.connection.last_words();
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn restarted(&self, host: &HostName) {
+        if let Ok(remotely) = self.remotely(host) {
+            // Its process ends with the machine, and that is no loss.
+            drop(remotely.lock.lock().await.take());
+            remotely.connection.expect_end();
+        }
+    }
+
     fn round_trips(&self, host: &HostName) -> usize {
         self.remotely(host).map_or(0, |remotely| remotely.connection.round_trips())
     }
@@ -410,7 +452,7 @@ impl Transport for SshTransport {
                 lock.release().await;
             }
             if let Some(session) = remotely.connection.opened() {
-                for (address, path) in std::mem::take(&mut *remotely.forwards.lock().await) {
+                for (address, path) in std::mem::take(&mut *remotely.forwards.lock().await).sockets {
                     let there = Socket::new(address.ip().to_string(), address.port());
                     // A connection that is gone has no forwards.
                     let _gone = session.close_port_forward(ForwardType::Local, path.as_path(), there).await;

@@ -31,6 +31,8 @@ pub struct NodeSeen {
     pub version: Option<KubernetesVersion>,
     /// Whether it is ready.
     pub ready: bool,
+    /// When its kubelet said so, in seconds since 1970 by the host's clock.
+    pub reported: Option<i64>,
     /// What its machine calls the time since it was last started.
     pub boot: Option<String>,
     /// Whether a run of slipway cordoned it and never gave it back.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::cluster::Cluster;
+use super::kubeadm::{TOKEN, ca_digest, network, prepare};
 use super::machines::{Machines, VERSION, eventually};
 use super::plan_file::{of_release, write};
 use super::single_node::nothing_is_left_to_do;
@@ -13,40 +14,8 @@ use super::slipway::Desk;
 
 const CONTROL_PLANE: &str = "ad-65";
 const WORKER: &str = "ad-66";
-const TOKEN: &str = "abcdef.0123456789abcdef";
 /// The release it goes to.
-const NEXT: &str = "v1.20.15";
-
-/// What only the lab needs is said in docs/lab.md.
-const CONTAINERD: &str = r#"version = 2
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "k8s.gcr.io/pause:3.2"
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "/etc/cni/net.d"
-"#;
-
-/// The unit and drop-in as kubeadm's package brings them.
-const KUBELET_UNIT: &str = "[Unit]
-Description=kubelet
-[Service]
-ExecStart=/usr/bin/kubelet
-Restart=always
-StartLimitInterval=0
-RestartSec=2
-[Install]
-WantedBy=multi-user.target
-";
-
-const KUBELET_DROP_IN: &str = r#"[Service]
-Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --kubeconfig=/etc/kubernetes/kubelet.conf"
-Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
-EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
-EnvironmentFile=-/etc/default/kubelet
-ExecStart=
-ExecStart=/usr/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
-"#;
+const NEXT: &str = "v1.21.14";
 
 /// What kubeadm is told, with settings of a person's own among it.
 fn configuration(address: &str) -> String {
@@ -83,50 +52,14 @@ conntrack: {{maxPerCore: 0, min: 0}}
     )
 }
 
-fn prepare(machines: &Machines, name: &str) {
-    let script = format!(
-        "set -e
-        mkdir -p /etc/systemd/system/kubelet.service.d /etc/cni/net.d
-        cat > /etc/containerd/config.toml <<'END'\n{CONTAINERD}END
-        cat > /etc/systemd/system/kubelet.service <<'END'\n{KUBELET_UNIT}END
-        cat > /etc/systemd/system/kubelet.service.d/10-kubeadm.conf <<'END'\n{KUBELET_DROP_IN}END
-        cat > /root/kubeadm.yaml <<'END'\n{configuration}END
-        sysctl -q -w net.ipv4.ip_forward=1
-        if [ -e /proc/sys/net/bridge ]; then sysctl -q -w net.bridge.bridge-nf-call-iptables=1; fi
-        systemctl daemon-reload
-        systemctl -q enable kubelet
-        systemctl restart containerd",
-        configuration = configuration(&machines.address(name)),
-    );
-    machines.shell(name, &script);
-}
-
-/// Gives a node a network for its pods.
-fn network(machines: &Machines, name: &str) {
-    let subnet = machines.shell(
-        CONTROL_PLANE,
-        &format!(
-            "timeout 60 sh -c 'until kubectl --kubeconfig /etc/kubernetes/admin.conf get node {name} \
-             -o jsonpath={{.spec.podCIDR}} | grep .; do sleep 0.5; done'"
-        ),
-    );
-    let configuration = format!(
-        r#"{{"cniVersion": "0.4.0", "name": "lab", "plugins": [{{"type": "bridge", "bridge": "cni0", "isGateway": true,
-        "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]}}}}]}}"#,
-        subnet.trim()
-    );
-    machines.shell(name, &format!("cat > /etc/cni/net.d/10-lab.conflist <<'END'\n{configuration}\nEND"));
-}
-
 /// `kubeadm init` and `kubeadm join`.
 fn make(machines: &Machines) {
     for name in [CONTROL_PLANE, WORKER] {
-        prepare(machines, name);
+        prepare(machines, name, &configuration(&machines.address(name)));
     }
     let said = machines.shell(CONTROL_PLANE, "kubeadm init --config /root/kubeadm.yaml 2>&1");
-    network(machines, CONTROL_PLANE);
-    let place = said.find("sha256:").unwrap_or_else(|| panic!("kubeadm init printed no join command:\n{said}"));
-    let digest: String = said[place..].chars().take("sha256:".len() + 64).collect();
+    network(machines, CONTROL_PLANE, CONTROL_PLANE);
+    let digest = ca_digest(&said);
     machines.shell(
         WORKER,
         &format!(
@@ -135,7 +68,7 @@ fn make(machines: &Machines) {
             machines.address(CONTROL_PLANE)
         ),
     );
-    network(machines, WORKER);
+    network(machines, CONTROL_PLANE, WORKER);
 }
 
 /// What must stay: the CA, etcd's cluster, each Node, and each pod with its restarts.
@@ -149,6 +82,27 @@ fn identity(machines: &Machines) -> Vec<String> {
     let files = machines.shell(CONTROL_PLANE, "cd /etc/kubernetes && find . -type f | sort | xargs sha256sum; ls /var/lib/etcd/member/snap");
     let worker = machines.shell(WORKER, "cd /etc/kubernetes && find . -type f | sort | xargs sha256sum");
     [pods, nodes, files, worker].iter().flat_map(|text| text.lines().map(str::to_owned)).collect()
+}
+
+/// What slipway brings to every host that it adopts, and to the cluster.
+const OWN: [&str; 8] = [
+    "ConfigMap/kube-system/slipway-inventory",
+    "/etc/kubernetes/manifests",
+    "/etc/modules-load.d/slipway.conf",
+    "/etc/sysctl.d/90-slipway.conf",
+    "/etc/systemd/system/kubelet.service",
+    "/etc/systemd/system/kubelet.service.d/20-slipway.conf",
+    "/var/lib/slipway/formed",
+    "unit kubelet.service",
+];
+
+/// A difference has nothing but that, and the annotation of each Node that says where its host is reached.
+pub fn only_own_is_left(desk: &Desk, plan: &str) {
+    let diff = desk.run_for(7, &["diff", plan, "--exit-code", "--output", "json"]);
+    let difference: Value = serde_json::from_str(&diff.out).unwrap_or_else(|error| panic!("{error}: {diff}"));
+    let own = left(&difference);
+    let other: Vec<&String> = own.iter().filter(|id| !OWN.contains(&id.as_str()) && !id.starts_with("Node/")).collect();
+    assert!(other.is_empty(), "{other:?} in {difference:#}");
 }
 
 /// What a difference would change, of all steps.
@@ -189,22 +143,7 @@ fn a_cluster_of_kubeadms_is_adopted_without_a_restart_of_its_components() {
     desk.run_for(9, &arguments);
 
     machines.step("what is left to do is slipway's own");
-    let diff = desk.run_for(7, &["diff", "adopted.yaml", "--exit-code", "--output", "json"]);
-    let difference: Value = serde_json::from_str(&diff.out).unwrap_or_else(|error| panic!("{error}: {diff}"));
-    let own = left(&difference);
-    // And the annotation of each Node that says where its host is reached.
-    let wanted = [
-        "ConfigMap/kube-system/slipway-inventory",
-        "/etc/kubernetes/manifests",
-        "/etc/modules-load.d/slipway.conf",
-        "/etc/sysctl.d/90-slipway.conf",
-        "/etc/systemd/system/kubelet.service",
-        "/etc/systemd/system/kubelet.service.d/20-slipway.conf",
-        "/var/lib/slipway/formed",
-        "unit kubelet.service",
-    ];
-    let other: Vec<&String> = own.iter().filter(|id| !wanted.contains(&id.as_str()) && !id.starts_with("Node/")).collect();
-    assert!(other.is_empty(), "{other:?} in {difference:#}");
+    only_own_is_left(&desk, "adopted.yaml");
 
     machines.step("apply restarts nothing but the kubelets");
     let applied = desk.run_for(0, &["apply", "adopted.yaml", "--yes"]);

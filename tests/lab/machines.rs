@@ -132,6 +132,13 @@ impl Machines {
         self.lab(&["power-on", name]);
     }
 
+    /// Whether a host is off, by itself or because its plug was pulled.
+    pub fn is_off(&self, name: &str) -> bool {
+        let status: Value = serde_json::from_slice(&self.lab(&["status", "--json"]).stdout).expect("the lab's status is JSON");
+        let hosts = status["hosts"].as_array().expect("the status has hosts");
+        hosts.iter().any(|host| host["name"] == name && host["state"] == "off")
+    }
+
     /// A host burns down, and an empty one stands in its place with the same name and address.
     pub fn lose_and_replace(&self, name: &str) {
         self.lab(&["down", name]);

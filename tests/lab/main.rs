@@ -7,12 +7,14 @@
 
 mod client;
 mod cluster;
+mod kubeadm;
 mod machines;
 mod plan_file;
 mod slipway;
 mod snapshot;
 
 mod adopt;
+mod adopt_several;
 mod authority;
 mod certificates;
 mod cut_off;
@@ -22,7 +24,9 @@ mod external;
 mod faults;
 mod faults_living;
 mod grow;
+mod heard;
 mod highly_available;
+mod maintenance;
 mod own_etcd;
 mod packages;
 mod repository;

@@ -1,8 +1,8 @@
 //! A living cluster goes to another release: API servers first, then kubelets with their Nodes drained,
 //! without a disruption budget being broken and without a request that fails.
 //!
-//! The other release is the same source with a later patch version; `upgrade.drain: always` makes it
-//! take the way of a minor version.
+//! The other release is the same source that says it is the next minor version: images, labels and the
+//! names of objects change with it, and Nodes are drained.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,7 +18,7 @@ use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
 /// The release the clusters go to.
-const NEXT: &str = "v1.20.15";
+const NEXT: &str = "v1.21.14";
 
 /// How many runs of the long story are killed, and until when after their beginning.
 const KILLS: u32 = 5;
@@ -30,12 +30,11 @@ fn next(machines: &Machines, plan: &Value) -> Value {
     for program in ["kubelet", "kubectl"] {
         plan["binaries"][program]["upload"] = json!(machines.program_of(NEXT, program));
     }
-    plan["upgrade"] = json!({ "drain": "always" });
     plan
 }
 
 /// Two pods that may run anywhere, of which one must always be available.
-fn workload(desk: &Desk, cluster: &Cluster) {
+pub fn workload(desk: &Desk, cluster: &Cluster) {
     let labels = json!({ "app": "budget" });
     let objects = json!({ "apiVersion": "v1", "kind": "List", "items": [
         {
@@ -67,7 +66,7 @@ fn workload(desk: &Desk, cluster: &Cluster) {
 }
 
 /// How many pods of the workload are available; none if nobody answers.
-fn available(cluster: &Cluster) -> Option<u32> {
+pub fn available(cluster: &Cluster) -> Option<u32> {
     let text = cluster.ask(&["get", "deployment", "budget", "--output", "jsonpath={.status.availableReplicas}"]).ok()?;
     Some(text.trim().parse().unwrap_or(0))
 }

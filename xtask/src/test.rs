@@ -19,11 +19,13 @@ const PACKAGES: &[&str] = &["apt-utils", "gnupg", "gnutls-bin", "openssh-client"
 /// Stories of the lab that take minutes each, with three control planes or more: `cargo xtask torture`
 /// runs them. What begins with these words is left out by whoever runs the tests.
 const LONG: &[&str] = &[
+    "adopt_several::",
     "certificates::",
     "departures::",
     "expired::",
     "faults_living::",
     "grow::",
+    "maintenance::",
     "rotation::",
     "secrets::",
     "vip::",

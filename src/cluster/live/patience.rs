@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::ready::Listening;
 use super::{Component, LiveCluster, POLL, QUESTION, hint};
 use crate::cluster::ClusterError;
 use crate::cluster::crashes::{self, Restarts, TOO_MANY};
@@ -45,13 +47,52 @@ fn depends(component: &str) -> bool {
 
 impl<T: Transport + 'static> LiveCluster<T> {
     /// Waits until the condition holds, at most for that time, and until one of its components whose
-    /// manifests are `replaced` ended too often.
+    /// manifests are `replaced` ended too often, or until all lines are lost through which it is asked.
     pub(super) async fn wait_for(&self, gate: &Gate, limit: Duration, replaced: &[RemotePath]) -> Result<(), ClusterError> {
+        let hosts: Vec<&HostName> = self.asked_through(gate);
+        if hosts.is_empty() {
+            return self.wait_until(gate, limit, replaced).await;
+        }
+        tokio::select! {
+            biased;
+            held = self.wait_until(gate, limit, replaced) => held,
+            said = join_all(hosts.iter().map(|host| self.transport.lost(host))) => {
+                let names: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
+                let message = format!("waiting for {gate}: the connection to host {} was lost", names.join(" and host "));
+                let said: Vec<String> = said.into_iter().filter(|said| !said.is_empty()).collect();
+                Err(ClusterError {
+                    detail: (!said.is_empty()).then(|| said.join("\n")),
+                    hint: Some("run the same command again when the host is reached; it continues where this run stopped".to_owned()),
+                    permanent: true,
+                    ..ClusterError::plain(message)
+                })
+            }
+        }
+    }
+
+    /// The hosts through which a condition is asked: one of these lines is enough.
+    fn asked_through<'a>(&'a self, gate: &'a Gate) -> Vec<&'a HostName> {
+        match gate {
+            Gate::KubeletHealthy(host)
+            | Gate::EtcdHealthy(host)
+            | Gate::ApiServerReady(host)
+            | Gate::ControllersHealthy(host)
+            | Gate::VipAnswers(host) => vec![host],
+            Gate::NodeRegistered(_) | Gate::NodeReady(_) | Gate::KubeletVersion { .. } | Gate::RolledOut { .. } => {
+                self.plan.control_planes().map(|host| &host.name).filter(|host| !self.away.contains(*host)).collect()
+            }
+            // These are about hosts that may be away.
+            Gate::QuorumWithout(_) | Gate::ApiServersWithout(_) => Vec::new(),
+        }
+    }
+
+    async fn wait_until(&self, gate: &Gate, limit: Duration, replaced: &[RemotePath]) -> Result<(), ClusterError> {
         let deadline = Instant::now() + limit;
         let mut watch = Watch::of(gate, replaced);
+        let mut listening = Listening::default();
         loop {
             let patient = Instant::now() >= deadline;
-            let seen = match timeout(QUESTION * 4, self.holds(gate, patient)).await {
+            let seen = match timeout(QUESTION * 4, self.holds(gate, patient, &mut listening)).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(seen)) => seen,
                 Err(_) => "no answer".to_owned(),

@@ -72,14 +72,26 @@ fn packages(plan: &Plan, problems: &mut Problems) {
         None if needs_repository(plan) => {
             problems
                 .error("key-missing", path.key("key"), "packages of Kubernetes are only installed if the plan says which key signs them")
-                .hint("`key: {file: Release.key, fingerprint: …}`; the file is below the repository's address, and the fingerprint is what its maintainers publish");
+                .hint("`key: {file: Release.key, fingerprint: …}`, or `url:` with the file's address, which is below the repository's; the fingerprint is what its maintainers publish");
         }
         None => {}
         Some(key) => {
-            not_empty(&key.file, &path.key("key").key("file"), problems);
+            let path = path.key("key");
+            match (&key.file, &key.url) {
+                (Some(file), None) => not_empty(file, &path.key("file"), problems),
+                (None, Some(address)) => {
+                    let filled_in = address.replace("{minor}", "1");
+                    url(&filled_in, &path.key("url"), problems);
+                    if filled_in.contains(['{', '}']) {
+                        problems.error("placeholder", path.key("url"), "only `{minor}` is filled in here").hint("write everything else out");
+                    }
+                }
+                (None, None) => _ = problems.error("key-source", path.clone(), "nothing says where the key is").hint("`file:` with a local file, or `url:` with an address"),
+                (Some(_), Some(_)) => _ = problems.error("key-source", path.clone(), "the key is either a local file or at an address").hint("leave out `file` or `url`"),
+            }
             let plain = key.plain_fingerprint();
             if plain.len() != 40 || !plain.bytes().all(|b| b.is_ascii_hexdigit()) {
-                problems.error("fingerprint", path.key("key").key("fingerprint"), "a fingerprint is 40 hexadecimal digits");
+                problems.error("fingerprint", path.key("fingerprint"), "a fingerprint is 40 hexadecimal digits");
             }
         }
     }

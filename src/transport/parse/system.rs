@@ -7,7 +7,7 @@ use super::super::ProbeRequest;
 use super::{Sections, printable};
 use crate::artifact::snapshot::Taken;
 use crate::transport::probe::parameter_file;
-use crate::facts::{FoundPackage, FoundProgram, FoundUnit, InterfaceAddress, System};
+use crate::facts::{Began, FoundPackage, FoundProgram, FoundUnit, InterfaceAddress, System};
 use crate::names::{Mode, RemotePath};
 
 /// What the host is.
@@ -38,8 +38,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         cgroup_version: if sections.value("system", "cgroup") == "2" { 2 } else { 1 },
         addresses: addresses(sections),
         machine_id: value("machine_id"),
-        // BusyBox's date has no fractions and says so with a letter.
-        clock: sections.value("system", "clock").trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok().filter(|clock: &f64| clock.is_finite()).unwrap_or(0.0),
+        clock: seconds(sections.value("system", "clock")).unwrap_or(0.0),
         listening: sections.lines("listening").filter_map(listening_port).map(|port| (port, String::new())).collect(),
         commands: sections.values("commands").filter(|(_, path)| is_plain_path(path)).map(|(name, path)| (printable(name), path.to_owned())).collect(),
         containerd_version: version_word(sections, "containerd", 2).trim_start_matches('v').to_owned(),
@@ -65,13 +64,46 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
 /// The units that were asked for; `systemctl show` answers in the order of the names.
 pub(super) fn units(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeMap<String, FoundUnit> {
     let blocks = unit_blocks(sections);
+    let clock = sections.value("system", "clock");
     let unit = |(index, name): (usize, &String)| {
         let block = blocks.get(index);
         let value = |key| block.and_then(|block| block.get(key)).copied().map(printable).unwrap_or_default();
         let stamp = sections.value("stamps", name).parse().ok();
-        (name.clone(), FoundUnit { active: value("ActiveState"), enabled: value("UnitFileState"), stamp })
+        let began = block.and_then(|block| began(block, clock, sections.value("system", "uptime")));
+        (name.clone(), FoundUnit { active: value("ActiveState"), enabled: value("UnitFileState"), stamp, began })
     };
     request.units.iter().enumerate().map(unit).collect()
+}
+
+/// When a unit's program was started, by what `systemctl show` says of it, `date` and /proc/uptime. systemd
+/// notes both what the clock said (in whole seconds) and how long the system had been up, in microseconds.
+fn began(unit: &BTreeMap<&str, &str>, clock: &str, uptime: &str) -> Option<Began> {
+    let value = |key| unit.get(key).copied().unwrap_or_default();
+    if value("ActiveState") != "active" {
+        return None;
+    }
+    // `Sat 2026-11-21 03:00:00 UTC`
+    let words: Vec<&str> = value("ExecMainStartTimestamp").split_whitespace().collect();
+    let [_, date, time, "UTC"] = words[..] else { return None };
+    let noted = format!("{date}T{time}Z").parse::<jiff::Timestamp>().ok()?.as_second();
+    let up_then: f64 = value("ExecMainStartTimestampMonotonic").parse().ok()?;
+    let up_now: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    let reckoned = seconds(clock)? - (up_now - up_then / 1e6);
+    #[expect(clippy::cast_possible_truncation, reason = "a number out of range becomes the largest, which is no time of anything")]
+    let reckoned = reckoned.is_finite().then(|| reckoned.floor() as i64)?;
+    Some(Began { noted, reckoned })
+}
+
+/// The answer to `probe::KUBELET_BEGAN`: whether it runs, and when it was started if that can be told.
+pub(super) fn kubelet_began(answer: &str) -> (bool, Option<Began>) {
+    let told: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.split_once('=')).collect();
+    let value = |key| told.get(key).copied().unwrap_or_default();
+    (value("ActiveState") == "active", began(&told, value("clock"), value("uptime")))
+}
+
+/// What `date +%s.%N` says. BusyBox's date has no fractions and says so with a letter.
+fn seconds(clock: &str) -> Option<f64> {
+    clock.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok().filter(|clock: &f64| clock.is_finite())
 }
 
 /// systemd-resolved comes after the units that were asked for.

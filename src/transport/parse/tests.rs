@@ -189,3 +189,20 @@ fn a_million_files_are_refused() {
     (0..1_000_000).for_each(|index| lines.push_str(&format!("600 0 0 etc/kubernetes/{index}\n")));
     assert!(matches!(facts(&request(), &answer(&lines, b"")), Err(ParseError::TooLarge(_))));
 }
+
+#[test]
+fn when_a_kubelet_was_started_is_told_by_two_clocks_or_not_at_all() {
+    let answer = |state: &str, start: &str, up: &str| {
+        format!("ActiveState={state}\nExecMainStartTimestamp={start}\nExecMainStartTimestampMonotonic={up}\nclock=1000.75\nuptime=500.50 7.0\n")
+    };
+    let told = kubelet_began(&answer("active", "Thu 1970-01-01 00:15:00 UTC", "400250000"));
+    assert_eq!(told, (true, Some(Began { noted: 900, reckoned: 900 })));
+    let set = kubelet_began(&answer("active", "Thu 1970-01-01 02:00:00 UTC", "400250000"));
+    assert_eq!(set, (true, Some(Began { noted: 7200, reckoned: 900 })));
+    // systemd starts it again and again: the last start is of a program that ended.
+    assert_eq!(kubelet_began(&answer("activating", "Thu 1970-01-01 00:15:00 UTC", "400250000")), (false, None));
+    for (start, up) in [("", "0"), ("n/a", "0"), ("Thu 1970-01-01 00:15:00 CET", "1"), ("Thu 1970-01-01 00:15:00 UTC", "NaN"), ("x x x UTC", "1")] {
+        assert_eq!(kubelet_began(&answer("active", start, up)), (true, None), "{start} {up}");
+    }
+    assert_eq!(kubelet_began("nonsense"), (false, None));
+}

@@ -78,6 +78,7 @@ look_system() {
     if [ -d "$ROOT$directory" ]; then printf 'ca=%s\n' "$directory"; fi
   done
   printf 'clock=%s\n' "$(date +%s.%N)"
+  show uptime "$ROOT/proc/uptime"
   section os
   if [ -r "$ROOT/etc/os-release" ]; then lines "$ROOT/etc/os-release"; else lines "$ROOT/usr/lib/os-release"; fi
   section swap
@@ -171,7 +172,8 @@ look_stamps() {
 look_units() {
   look_stamps "$@"
   section units
-  timeout 10 systemctl show -p ActiveState,UnitFileState,LoadState -- "$@" systemd-resolved.service 2>/dev/null
+  # Times are told in the zone of whoever asks.
+  TZ=UTC timeout 10 systemctl show -p ActiveState,UnitFileState,LoadState,ExecMainStartTimestamp,ExecMainStartTimestampMonotonic -- "$@" systemd-resolved.service 2>/dev/null
 }
 
 # look_tasks: the containers with a process. containerd keeps a directory for each below its usual

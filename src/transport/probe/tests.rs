@@ -48,6 +48,7 @@ fn host() -> tempfile::TempDir {
     write(root, "proc/sys/kernel/arch", "x86_64\n", 0o644);
     write(root, "proc/sys/net/ipv4/ip_forward", "1\n", 0o644);
     write(root, "proc/1/comm", "systemd\n", 0o644);
+    write(root, "proc/uptime", "700.50 1390.00\n", 0o644);
     write(root, "proc/meminfo", "MemTotal:        2048 kB\nMemFree: 1 kB\n", 0o644);
     write(root, "proc/swaps", "Filename\tType\n/dev/sda2 partition\n", 0o644);
     write(
@@ -101,7 +102,7 @@ fn host() -> tempfile::TempDir {
     write(
         bin,
         "systemctl",
-        "#!/bin/sh\nprintf 'ActiveState=active\\nUnitFileState=enabled\\n\\nActiveState=inactive\\nUnitFileState=\\n\\nActiveState=active\\nUnitFileState=enabled\\n'\n",
+        "#!/bin/sh\nprintf 'ActiveState=active\\nUnitFileState=enabled\\nExecMainStartTimestamp=Sat 2026-11-21 03:00:00 %s\\nExecMainStartTimestampMonotonic=600000000\\n\\n' \"$TZ\"\nprintf 'ActiveState=inactive\\nUnitFileState=\\n\\nActiveState=active\\nUnitFileState=enabled\\n'\n",
         0o755,
     );
     write(bin, "ip", "#!/bin/sh\necho '2: eth0@if3    inet 10.0.0.5/24 brd 10.0.0.255 scope global eth0\\       valid_lft'\necho '2: eth0    inet6 fe80::1/64 scope link'\n", 0o755);
@@ -154,7 +155,11 @@ fn the_answer_holds_what_the_host_has() {
     let state = &facts.state;
     let unit = &state.units["kubelet.service"];
     assert_eq!((unit.active.as_str(), unit.enabled.as_str(), unit.stamp), ("active", "enabled", Some(Digest::of("stamp"))));
-    assert_eq!(state.units["missing.service"].enabled, "");
+    let began = unit.began.unwrap();
+    assert_eq!(began.noted, "2026-11-21T03:00:00Z".parse::<jiff::Timestamp>().unwrap().as_second());
+    let ago = system.clock - began.reckoned as f64;
+    assert!((100.4..102.0).contains(&ago), "600 s of 700.5 s after the boot: {ago}");
+    assert_eq!((state.units["missing.service"].enabled.as_str(), state.units["missing.service"].began), ("", None));
     assert_eq!(state.images.iter().collect::<Vec<_>>(), ["registry.k8s.io/pause:3.10"]);
     assert_eq!((state.running_containers, state.etcd_data), (1, true));
     assert_eq!(state.etcd_bytes, Some(8));
@@ -336,6 +341,7 @@ fn probe_scripts_are_clean_for_shellcheck() {
     shellcheck(&script(&request()));
     shellcheck(&script(&ProbeRequest { lock: Some("'; reboot; '".into()), ..request() }));
     shellcheck(&script(&ProbeRequest::default()));
+    shellcheck(KUBELET_BEGAN);
 }
 
 #[test]

@@ -113,8 +113,10 @@ pub fn destination(ssh: &Ssh, host: &Host, user_config: &UserConfig) -> Result<D
     text.line("Host", "*")?;
     text.line("BatchMode", "yes")?;
     text.line("ConnectTimeout", &ssh.connect_timeout.0.as_secs().max(1).to_string())?;
-    text.line("ServerAliveInterval", "15")?;
-    text.line("ServerAliveCountMax", "4")?;
+    // A line that is cut without a word is gone after 20 s: ssh ends when it would ask a fourth time. What waits
+    // for the host is told then, while it still knows what it was waiting for.
+    text.line("ServerAliveInterval", "5")?;
+    text.line("ServerAliveCountMax", "3")?;
     text.line("LogLevel", "INFO")?;
     let included = ssh.config_file.as_ref().map_or(user_config.files.as_slice(), std::slice::from_ref);
     for file in included {

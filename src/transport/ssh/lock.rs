@@ -1,12 +1,10 @@
 //! The host's lock while this engine holds it: a process on the host that lives as long as it
 //! hears from us.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::session::Process;
@@ -18,15 +16,14 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 pub(super) struct Lock {
     release: oneshot::Sender<()>,
     task: JoinHandle<()>,
-    lost: Arc<AtomicBool>,
+    lost: watch::Receiver<bool>,
 }
 
 impl Lock {
     /// Keeps alive the process that took the lock.
     pub(super) fn hold(mut process: Process) -> Self {
         let (release, mut released) = oneshot::channel();
-        let lost = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&lost);
+        let (flag, lost) = watch::channel(false);
         let task = tokio::spawn(async move {
             let mut input = process.stdin().take().expect("every process is started with pipes");
             let mut output = process.stdout().take().expect("every process is started with pipes");
@@ -38,13 +35,13 @@ impl Lock {
                     _ = &mut released => break,
                     _ = beat.tick() => {
                         if input.write_all(b"\n").await.is_err() {
-                            flag.store(true, Ordering::Relaxed);
+                            flag.send_replace(true);
                             break;
                         }
                     }
                     // Nothing more is said: the end of the output is the end of the lock.
                     read = output.read(&mut chunk) => if !matches!(read, Ok(1..)) {
-                        flag.store(true, Ordering::Relaxed);
+                        flag.send_replace(true);
                         break;
                     }
                 }
@@ -58,7 +55,12 @@ impl Lock {
 
     /// Whether the process that held it has ended, so that others may work on the host.
     pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        *self.lost.borrow()
+    }
+
+    /// Turns true when that happens. Of a lock that was released nothing more is heard.
+    pub(super) fn loss(&self) -> watch::Receiver<bool> {
+        self.lost.clone()
     }
 
     /// Gives it up and waits until it is free.

@@ -4,16 +4,16 @@
 //! options of its own and would set how host keys are checked. A master that is already there and
 //! alive (a run of a few minutes ago left it) is used again.
 
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use openssh::{Child, Session};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::super::TransportError;
 use super::super::parse::{LARGEST_ANSWER, printable};
@@ -41,7 +41,10 @@ pub(super) struct Connection {
     pub(super) destination: Destination,
     directory: PathBuf,
     idle: Duration,
-    session: OnceCell<Arc<Session>>,
+    /// The session and its number, from 1.
+    session: Mutex<(Option<Arc<Session>>, usize)>,
+    /// The machine was restarted: a session that is gone is made anew.
+    ends: AtomicBool,
     sessions: Semaphore,
     round_trips: AtomicUsize,
 }
@@ -53,7 +56,8 @@ impl Connection {
             destination,
             directory: directory.to_owned(),
             idle,
-            session: OnceCell::new(),
+            session: Mutex::default(),
+            ends: AtomicBool::new(false),
             sessions: Semaphore::new(MOST_SESSIONS),
             round_trips: AtomicUsize::new(0),
         }
@@ -69,14 +73,49 @@ impl Connection {
         self.sessions.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// The session; the first caller makes it.
-    pub(super) async fn session(&self) -> Result<&Arc<Session>, TransportError> {
-        self.session.get_or_try_init(|| self.open()).await
+    /// The session and its number; the first caller makes it. One that was lost is handed out as it is, so that
+    /// whatever is done with it fails: the host's lock was lost with it.
+    pub(super) async fn session(&self) -> Result<(Arc<Session>, usize), TransportError> {
+        let mut current = self.session.lock().await;
+        let (session, number) = &mut *current;
+        if let Some(session) = session
+            && (!self.ends.load(Ordering::Relaxed) || is_alive(session).await)
+        {
+            return Ok((Arc::clone(session), *number));
+        }
+        *session = None;
+        let made = self.open().await?;
+        *number += 1;
+        *session = Some(Arc::clone(&made));
+        Ok((made, *number))
     }
 
-    /// The session if it was made.
-    pub(super) fn opened(&self) -> Option<&Arc<Session>> {
-        self.session.get()
+    /// The session if it was made. One that is being made at this moment is not waited for.
+    pub(super) fn opened(&self) -> Option<Arc<Session>> {
+        self.session.try_lock().ok()?.0.clone()
+    }
+
+    /// From now on a session that is gone is made anew.
+    pub(super) fn expect_end(&self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
+
+    /// What ssh said last about the connection itself, a few lines. It also tells of every port of the host
+    /// that nobody listens on.
+    pub(super) fn last_words(&self) -> String {
+        let said = self.said().unwrap_or_default();
+        let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("channel ")).collect();
+        last_lines(&lines.join("\n"), 2)
+    }
+
+    /// The end of what ssh said.
+    fn said(&self) -> std::io::Result<String> {
+        let mut log = std::fs::File::open(self.file(".log"))?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(length.saturating_sub(MOST_LOG)))?;
+        let mut said = Vec::new();
+        log.take(MOST_LOG).read_to_end(&mut said)?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
     /// A file of this connection in the control directory. Its name holds everything that decides
@@ -101,8 +140,7 @@ impl Connection {
         };
         if socket.exists() {
             let session = Session::resume_mux(socket.clone().into(), None);
-            let alive = tokio::time::timeout(Duration::from_secs(5), session.check()).await;
-            if matches!(alive, Ok(Ok(()))) {
+            if is_alive(&session).await {
                 return Ok(Arc::new(session));
             }
             // A socket without a master behind it would keep a new one from listening.
@@ -142,9 +180,7 @@ impl Connection {
             .map_err(|_| failed(format!("the login takes longer than {} s", LOGIN_TIME.as_secs())))?
             .map_err(|error| failed(format!("cannot run ssh: {error}")))?;
         if !status.success() {
-            let mut said = Vec::new();
-            let read = std::fs::File::open(&log).and_then(|file| file.take(MOST_LOG).read_to_end(&mut said));
-            let said = read.map_or_else(|error| error.to_string(), |_| String::from_utf8_lossy(&said).into_owned());
+            let said = self.said().unwrap_or_else(|error| error.to_string());
             return Err(failed(last_lines(&said, STDERR_LINES)));
         }
         Ok(Arc::new(Session::resume_mux(socket.into(), None)))
@@ -152,21 +188,20 @@ impl Connection {
 
     /// Starts a fixed command text on the host.
     pub(super) async fn spawn(&self, command: &str, operation: &str) -> Result<Process, TransportError> {
-        let session = self.session().await?;
-        let mut command = Arc::clone(session).arc_raw_command(command);
+        let (session, _) = self.session().await?;
+        let mut command = Arc::clone(&session).arc_raw_command(command);
         command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
         match command.spawn().await {
             Ok(process) => Ok(process),
-            Err(error) => Err(self.broken(session, operation, &error).await),
+            Err(error) => Err(self.broken(&session, operation, &error).await),
         }
     }
 
     /// An error of the connection, or of a command in it: a signal on the host and a lost link
     /// look alike, so the master is asked whether it is still there.
     pub(super) async fn broken(&self, session: &Session, operation: &str, error: &openssh::Error) -> TransportError {
-        let alive = tokio::time::timeout(Duration::from_secs(5), session.check()).await;
         let operation = operation.to_owned();
-        if !matches!(alive, Ok(Ok(()))) {
+        if !is_alive(session).await {
             return TransportError::Lost { host: self.host.clone(), operation };
         }
         let reason = printable(&with_sources(error));
@@ -191,7 +226,7 @@ impl Connection {
 
     /// Ends the master.
     pub(super) async fn end(&self) {
-        if self.session.get().is_none() {
+        if self.opened().is_none() {
             return;
         }
         let ended = tokio::process::Command::new("ssh")
@@ -210,6 +245,11 @@ impl Connection {
             let _missing = std::fs::remove_file(self.file(suffix));
         }
     }
+}
+
+/// Whether the master behind a session is still there.
+async fn is_alive(session: &Session) -> bool {
+    matches!(tokio::time::timeout(Duration::from_secs(5), session.check()).await, Ok(Ok(())))
 }
 
 /// Reads an answer up to its end mark (a process that holds the lock goes on after it) or the

@@ -76,6 +76,10 @@ const ROWS: &[(&str, &[&str])] = &[
     ("binaries: {kubelet: packages}\npackages: {repository: 'ftp://a', key: {file: '', fingerprint: AB}, revision: ' 1'}", &[
         "url-syntax packages.repository", "file-name packages.key.file", "fingerprint packages.key.fingerprint", "version-syntax packages.revision",
     ]),
+    ("binaries: {kubelet: packages}\npackages: {key: {fingerprint: DE15 B144 86CD 377B 9E87 6E1A 2346 54DA 9A29 6436}}", &["key-source packages.key"]),
+    ("binaries: {kubelet: packages}\npackages: {key: {file: /dev/null, url: 'https://a/k', fingerprint: DE15 B144 86CD 377B 9E87 6E1A 2346 54DA 9A29 6436}}", &["key-source packages.key"]),
+    ("binaries: {kubelet: packages}\npackages: {key: {url: 'http://a/k', fingerprint: DE15 B144 86CD 377B 9E87 6E1A 2346 54DA 9A29 6436}}", &["url-syntax packages.key.url"]),
+    ("binaries: {kubelet: packages}\npackages: {key: {url: 'https://a/{minor}/{format}', fingerprint: DE15 B144 86CD 377B 9E87 6E1A 2346 54DA 9A29 6436}}", &["placeholder packages.key.url"]),
     ("binaries: {containerd: packages}\npackages: {repository: 'https://a/{arch}/', versions: {containerd: latest, kubelet: '1.34.2'}}", &[
         "placeholder packages.repository", "version-syntax packages.versions.containerd", "version-syntax packages.versions.kubelet",
     ]),

@@ -46,8 +46,8 @@ fn the_plan_comes_before_the_users_own_configuration() {
     Host *
     BatchMode yes
     ConnectTimeout 15
-    ServerAliveInterval 15
-    ServerAliveCountMax 4
+    ServerAliveInterval 5
+    ServerAliveCountMax 3
     LogLevel INFO
     Include /home/olga/.ssh/config
     Include /etc/ssh/ssh_config
