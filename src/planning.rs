@@ -168,7 +168,7 @@ pub async fn plan<T: Transport, C: Cluster>(
     let apart = Apart { plan: &plan, facts: &facts, standing: &standing, material: &material, inventory: inventory.as_ref().and_then(Option::as_ref), options: &options };
     let (cluster, departing) = departures::look(apart, cluster, transport, nodes.others, &mut members, &mut warnings).await?;
     let listed = departures::listed(&plan, &departing, inventory, &options);
-    let nodes = nodes.of_plan;
+    let (nodes, unlisted) = (nodes.of_plan, listed.leaving.keys().cloned().collect());
     warnings.extend(readiness::unheard(&nodes, &kubelets(&facts)));
     let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
     let systems: BTreeMap<HostName, &System> = facts.iter().map(|(name, facts)| (name.clone(), &facts.system)).collect();
@@ -182,6 +182,7 @@ pub async fn plan<T: Transport, C: Cluster>(
     let closed = cluster.closed(&waves::doubts(&plan, standing.stage, &steps)).await;
     let leaving: Vec<Leaving> = departing.iter().map(Departing::place).collect();
     steps.extend(departed::steps(&plan, &departing));
+    departures::note(&mut steps, &departing, &unlisted);
     let mut graph = StepGraph::parting(&plan, standing.stage, steps, &leaving, &plan.limits, &closed).map_err(|error| Failure::from_error(Kind::Bug, &error))?;
     if !options.hosts.is_empty() || !options.phases.is_empty() {
         let hosts: BTreeSet<HostName> = options.hosts.iter().cloned().collect();

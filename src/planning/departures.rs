@@ -6,16 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::steps::Listed;
 use super::{Options, probe, refused};
+use crate::artifact::Artifact;
+use crate::change::Change;
 use crate::cluster::etcd::Member;
 use crate::cluster::{Cluster, ClusterError};
 use crate::departed::{self, Departing, LeavingMember, Machine, OtherNode, Refusal, is_drained, member};
 use crate::desired::Standing;
 use crate::facts::Facts;
 use crate::failure::{Failure, Kind};
-use crate::graph::Gate;
-use crate::inventory::Inventory;
+use crate::graph::{Gate, Step};
+use crate::inventory::{self, Inventory, ObjectName};
 use crate::names::{HostName, RemotePath};
 use crate::paths;
+use crate::phase::{Phase, StepId, Target};
 use crate::plan::{Host, Plan};
 use crate::preflight::{Finding, Severity};
 use crate::standing::member_of;
@@ -122,6 +125,20 @@ pub(super) fn listed(plan: &Plan, departing: &[Departing], found: Option<Option<
     let goes = |departing: &&Departing| departing.node.is_none() && !departing.is_gone() && !is_listed(&departing.host);
     let leaving = departing.iter().filter(|_| !keeps_hosts).filter(goes).map(|departing| (departing.host.name.clone(), departed::mark(plan, &departing.host)));
     Listed { leaving: leaving.collect(), keeps_hosts, found }
+}
+
+/// A host that goes before everything else, and that no list has yet, is noted by its own step: once its member
+/// is removed, nothing else tells where its machine is.
+pub(super) fn note(steps: &mut [Step], departing: &[Departing], unlisted: &BTreeSet<HostName>) {
+    let is_list = |change: &&Change| matches!(&change.artifact, Artifact::Object(object) if ObjectName::of(object).name == inventory::NAME);
+    let objects = steps.iter().find(|step| step.id.phase == Phase::ClusterObjects);
+    let Some(grows) = objects.and_then(|step| step.changes.iter().find(is_list)).cloned() else { return };
+    for host in departing.iter().filter(|departing| departing.goes_first()).map(|departing| &departing.host.name) {
+        let leave = StepId { phase: Phase::Leave, target: Target::Host(host.clone()) };
+        if let Some(step) = steps.iter_mut().find(|step| step.id == leave && unlisted.contains(host)) {
+            step.changes.insert(0, grows.clone());
+        }
+    }
 }
 
 /// Hosts that left the plan, and their Nodes if they have one.

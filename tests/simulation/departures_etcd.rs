@@ -324,6 +324,27 @@ fn a_learner_that_left_the_plan_goes_before_anybody_joins() {
     });
 }
 
+/// Its member goes before the list is completed for all others, so its own step completes it.
+#[test]
+fn one_that_goes_first_and_is_not_listed_is_found_again() {
+    simulated(async {
+        let (simulation, after) = (living(THREE).await, of_hosts(REPLACED));
+        let delivered = Simulation::new(&everyone(), 11, beginning()).world().fingerprint();
+        forget_hosts(&simulation);
+        simulation.world().host_mut(&host("etcd-3")).pods.remove("etcd");
+        let changes = changes(&simulation, &after, Phase::Leave, "etcd-3").await;
+        assert_eq!(changes, ["ConfigMap/kube-system/slipway-inventory", "etcd member etcd-3 (https://192.0.2.203:2380)"]);
+        let first = planned(&simulation, &after).await;
+        let step = StepId { phase: Phase::Leave, target: Target::Host(host("etcd-3")) };
+        simulation.world().faults.push(Fault::Kill(Point { step, artifact: changes[1].clone() }, Moment::After));
+        simulation.carry_out(&first.graph, &first.cluster, &after.limits, |_| {}).await;
+        assert!(!voters(&simulation).contains("etcd-3") && listed(&simulation).contains("etcd-3"), "cut off between member and machine");
+        succeeded(&simulation, &after).await;
+        settled(&simulation, &after, "found again").await;
+        assert_eq!(of(&simulation.world().fingerprint(), "etcd-3"), of(&delivered, "etcd-3"));
+    });
+}
+
 #[test]
 fn etcd_hosts_that_leave_are_cut_off_anywhere() {
     simulated(async {
