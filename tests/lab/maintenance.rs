@@ -141,7 +141,7 @@ fn the_cgroup_driver_changes_below_everything_that_runs() {
         let file = write(&desk, driver, &wanted);
         let shown = desk.run_for(0, &["diff", &file]);
         for name in BOTH {
-            shown.says(&format!("drain of Node/{name}: for SystemdCgroup, cgroupDriver"));
+            shown.says(&format!("drain of Node/{name}: for cgroupDriver, SystemdCgroup"));
         }
         shown.says("stop of kubelet.service");
         let applied = desk.run_for(0, &["apply", &file, "--yes"]);
