@@ -1,10 +1,14 @@
-//! Hosts that left the plan file while their Nodes are still in the cluster. Pure: who they are, whether
+//! Hosts that left the plan file while they are still in the cluster. Pure: who they are, whether
 //! the machine that answers is still the one, what keeps them from being taken out, and their steps.
 //!
 //! Nothing of this is remembered by whoever runs slipway. Each Node carries, beside its other marks,
 //! where its host was reached; so a plan without the host still finds it. The Node is therefore deleted
 //! last, after the machine was reset: a run that is cut off anywhere before is found and finished by the
 //! next. A Node without the mark is not slipway's and is never touched.
+//!
+//! A host with only the role `etcd` has no Node. Its mark is in the inventory (`inventory`), and goes from
+//! there last. A member of etcd that no mark tells of (the inventory is of an earlier slipway, or its Node was
+//! deleted by hand) is slipway's if its machine says so (`member`), and otherwise never touched.
 //!
 //! A mark is only where to look. Kubelets may write annotations of their own Nodes, so what a mark says is
 //! checked like a plan, and a machine is reset only if it says itself that it is this host of this cluster.
@@ -21,13 +25,14 @@ use crate::eviction::Consent;
 use crate::facts::Facts;
 use crate::graph::Step;
 use crate::graph::leaving::Leaving;
-use crate::names::HostName;
+use crate::names::{HostName, RemotePath};
 use crate::paths;
 use crate::phase::{Phase, StepId, Target};
 use crate::plan::{Cni, DrainPolicy, Host, HostKubelet, Plan, Role, SshOverrides};
 use crate::teardown::{self, Origin};
 use crate::upgrade::turns::NodeSeen;
 
+pub mod member;
 mod refusal;
 
 pub use refusal::{Refusal, refusals};
@@ -75,7 +80,13 @@ struct Mark {
     host_key: Option<String>,
 }
 
-/// The mark of a host's Node.
+/// The marks of all hosts of a plan that have no Node to carry them.
+#[must_use]
+pub fn marks(plan: &Plan) -> BTreeMap<HostName, String> {
+    plan.hosts.iter().filter(|host| !host.is_node()).map(|host| (host.name.clone(), mark(plan, host))).collect()
+}
+
+/// The mark of a host.
 #[must_use]
 pub fn mark(plan: &Plan, host: &Host) -> String {
     let mark = Mark {
@@ -91,7 +102,7 @@ pub fn mark(plan: &Plan, host: &Host) -> String {
     serde_json::to_string(&mark).expect("a mark is plain text and numbers")
 }
 
-/// The host of a marked Node, as a plan would have it.
+/// The host of a mark, as a plan would have it.
 ///
 /// # Errors
 /// The mark is none that slipway writes, or leads to a host of the plan.
@@ -119,17 +130,29 @@ pub fn host(plan: &Plan, name: &str, mark: &str) -> Result<Host, String> {
     if let Some(other) = plan.hosts.iter().find(same) {
         return Err(format!("its mark {HOST_ANNOTATION} leads to host {} of the plan", other.name));
     }
-    Ok(Host {
+    Ok(known_as(name, mark.address, mark.roles, ssh))
+}
+
+/// A host of which nothing is known but this.
+fn known_as(name: HostName, address: IpAddr, roles: BTreeSet<Role>, ssh: SshOverrides) -> Host {
+    Host {
         name,
-        address: mark.address,
+        address,
         second_address: None,
-        roles: mark.roles,
+        roles,
         ssh,
         labels: BTreeMap::new(),
         taints: None,
         kubelet: HostKubelet::default(),
         pod_cidrs: Vec::new(),
-    })
+    }
+}
+
+/// Whether a host that left the plan may have a member of etcd. Which roles have one is a question to the
+/// whole plan, and the plan that this host was of is not known.
+#[must_use]
+pub fn may_have_member(plan: &Plan, host: &Host) -> bool {
+    plan.etcd.external.is_none() && (host.is_control_plane() || host.roles.contains(&Role::Etcd))
 }
 
 /// What became of the machine of a host that left the plan.
@@ -146,17 +169,25 @@ pub enum Machine {
 pub struct Departing {
     /// The host, as its mark has it.
     pub host: Host,
-    /// What the API says of its Node.
-    pub seen: NodeSeen,
+    /// What the API says of its Node, if it has one.
+    pub node: Option<NodeSeen>,
     /// Its machine.
     pub machine: Machine,
-    /// Its member of etcd: its peer URL as etcd has it.
-    pub member: Option<String>,
+    /// Its member of etcd.
+    pub member: Option<LeavingMember>,
+}
+
+/// The member of etcd of a host that left the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeavingMember {
+    /// Its peer URL as etcd has it.
+    pub peer_url: String,
+    /// Whether it has a vote and is well: the others count on it.
+    pub serves: bool,
 }
 
 impl Departing {
-    /// Whether its machine is not to be touched or has nothing left: it goes before all others, because
-    /// its member may be in the way of everything else.
+    /// Whether its machine is not to be touched or has nothing left.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match &self.machine {
@@ -165,23 +196,41 @@ impl Departing {
         }
     }
 
+    /// Whether it goes before everything else, because its member may be in the way of that: one that does not
+    /// answer or is not well counts for the quorum, and one that only learns keeps others from joining (etcd
+    /// has one learner at a time). Nobody misses any of them.
+    #[must_use]
+    pub fn goes_first(&self) -> bool {
+        self.is_gone() || self.member.as_ref().is_some_and(|member| !member.serves)
+    }
+
     /// How it stands in the order.
     #[must_use]
     pub fn place(&self) -> Leaving {
-        Leaving { host: self.host.name.clone(), carries: self.host.is_control_plane() || self.member.is_some(), gone: self.is_gone() }
+        Leaving { host: self.host.name.clone(), carries: self.host.is_control_plane() || self.member.is_some(), first: self.goes_first() }
     }
 }
 
-/// What a probe of the machine behind a mark means. `authority` are the cluster's CA certificates, PEM.
+/// The certificates of a cluster's CAs, PEM, by the files that hold them on hosts.
+pub type Authorities<'a> = [(RemotePath, &'a str)];
+
+/// What a probe of the machine behind a mark means.
 #[must_use]
-pub fn judge(host: &Host, facts: Facts, authority: &str) -> Machine {
+pub fn judge(host: &Host, facts: Facts, authorities: &Authorities<'_>) -> Machine {
     if let Origin::Foreign(traces) = teardown::origin(&facts) {
         return Machine::Left(format!("the machine at {} carries a cluster that slipway did not make: {traces}", host.address));
     }
     // While a CA is replaced there are two.
-    let strange = facts.state.text(&paths::ca_certificate()).is_some_and(|found| certificates(found).is_disjoint(&certificates(authority)));
-    if strange {
+    let strange = |(path, own): &(RemotePath, &str)| facts.state.text(path).is_some_and(|found| certificates(found).is_disjoint(&certificates(own)));
+    if authorities.iter().any(strange) {
         return Machine::Left(format!("the machine at {} is of another cluster by now", host.address));
+    }
+    // A host without a Node has a name only as a member.
+    if !host.is_node() {
+        return match member::name(&facts.state).filter(|name| name != host.name.as_str()) {
+            Some(name) => Machine::Left(format!("the machine at {} is member {name} of etcd by now", host.address)),
+            None => Machine::Found(Box::new(facts)),
+        };
     }
     // The kubelet's flags are there as long as the host is more than remains.
     if let Some(flags) = facts.state.text(&paths::kubelet_flags()) {
@@ -218,7 +267,7 @@ fn leave(plan: &Plan, departing: &Departing) -> Step {
     let name = || departing.host.name.clone();
     let mut changes = Vec::new();
     if is_drained(plan, departing) {
-        let waits = plan.network.cni != Cni::None && !departing.is_gone();
+        let waits = plan.network.cni != Cni::None && !departing.goes_first();
         let after = if waits { plan.nodes().map(|host| host.name.clone()).collect() } else { Vec::new() };
         let limit = plan.upgrade.drain_timeout;
         let consent = Consent { local_data: plan.upgrade.delete_empty_dir_data, unmanaged: plan.upgrade.evict_unmanaged };
@@ -231,8 +280,8 @@ fn leave(plan: &Plan, departing: &Departing) -> Step {
         // Without its member it could answer nobody: it finishes what it has and refuses what is new.
         changes.push(removed(Artifact::Absent { path: paths::api_server_manifest() }));
     }
-    if let Some(peer_url) = &departing.member {
-        changes.push(departed(Departure::Member { host: name(), peer_url: peer_url.clone() }));
+    if let Some(member) = &departing.member {
+        changes.push(departed(Departure::Member { host: name(), peer_url: member.peer_url.clone() }));
     }
     Step { changes, ..Step::empty(StepId { phase: Phase::Leave, target: Target::Host(name()) }) }
 }
@@ -240,7 +289,7 @@ fn leave(plan: &Plan, departing: &Departing) -> Step {
 /// Whether its Node is emptied. One that is not ready cannot be: nobody there would end its pods.
 #[must_use]
 pub fn is_drained(plan: &Plan, departing: &Departing) -> bool {
-    departing.seen.ready && plan.upgrade.drain != DrainPolicy::Never
+    departing.node.as_ref().is_some_and(|node| node.ready) && plan.upgrade.drain != DrainPolicy::Never
 }
 
 fn reset(plan: &Plan, departing: &Departing) -> Step {
@@ -252,7 +301,9 @@ fn reset(plan: &Plan, departing: &Departing) -> Step {
         }
     }
     let name = departing.host.name.clone();
-    changes.push(departed(Departure::Node { host: name.clone() }));
+    if departing.node.is_some() {
+        changes.push(departed(Departure::Node { host: name.clone() }));
+    }
     Step { changes, ..Step::empty(StepId { phase: Phase::Reset, target: Target::Host(name) }) }
 }
 

@@ -4,6 +4,9 @@
 //! The list is never shorter than what is there: names are added before the first object is made and
 //! taken out after the last one is gone. It only says where to look. An object goes only if it also
 //! carries the annotation that slipway leaves on whatever it applies.
+//!
+//! Hosts with only the role `etcd` have no Node that could carry where they are reached (`departed`), so
+//! that is on the list too: for as long as the host is of the plan, and until it was reset.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -85,6 +88,8 @@ pub struct Inventory {
     pub objects: BTreeSet<ObjectName>,
     /// Labels and taints by Node.
     pub marks: BTreeMap<HostName, BTreeSet<Mark>>,
+    /// Where hosts without a Node are reached (`departed::mark`), by host.
+    pub hosts: BTreeMap<HostName, String>,
 }
 
 impl Inventory {
@@ -135,7 +140,8 @@ impl Inventory {
                 marks.entry(node).or_default().insert(mark);
             }
         }
-        Self { objects: lines("objects").filter_map(object).collect(), marks }
+        let host = |line: &str| line.split_once(' ').and_then(|(name, mark)| Some((name.parse().ok()?, mark.to_owned())));
+        Self { objects: lines("objects").filter_map(object).collect(), marks, hosts: lines("hosts").filter_map(host).collect() }
     }
 
     /// The ConfigMap.
@@ -152,12 +158,17 @@ impl Inventory {
             Mark::Taint(key, effect) => format!("{node} taint {key} {effect:?}\n"),
         };
         let nodes: String = self.marks.iter().flat_map(|(node, marks)| marks.iter().map(move |one| mark(node, one))).collect();
-        Object::new(json!({
+        let mut value = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": { "name": NAME, "namespace": NAMESPACE },
             "data": { "objects": objects, "nodes": nodes },
-        }))
+        });
+        if !self.hosts.is_empty() {
+            let hosts: String = self.hosts.iter().map(|(host, mark)| format!("{host} {mark}\n")).collect();
+            value["data"]["hosts"] = hosts.into();
+        }
+        Object::new(value)
     }
 
     /// Objects of this list that are not in the wanted one, in whatever version of the API.
@@ -184,6 +195,7 @@ impl Inventory {
         for (node, marks) in &other.marks {
             self.marks.entry(node.clone()).or_default().extend(marks.iter().cloned());
         }
+        self.hosts.extend(other.hosts.clone());
         self
     }
 }
@@ -204,18 +216,25 @@ pub struct Pruning {
     pub kept: Vec<ObjectName>,
 }
 
-/// Decides it. `found` is the list as it is; `gone` are changes for those of its unwanted objects that
-/// are there and slipway's. Without a list nothing is pruned, and one is begun with the first change, or at
-/// once in a cluster that slipway made (`begun_here`).
+/// Decides it. `found` is the list as it is; `meanwhile` is on it during the run, but not afterwards; `gone`
+/// are changes for those of its unwanted objects that are there and slipway's. Without a list nothing is
+/// pruned, and one is begun with the first change, or at once in a cluster that slipway made (`begun_here`).
 #[must_use]
-pub fn pruning(found: Option<&Inventory>, wanted: &Inventory, gone: Vec<Change>, is_changed: bool, begun_here: bool) -> Pruning {
+pub fn pruning(
+    found: Option<&Inventory>,
+    meanwhile: &Inventory,
+    wanted: &Inventory,
+    gone: Vec<Change>,
+    is_changed: bool,
+    begun_here: bool,
+) -> Pruning {
     if found.is_none() && !is_changed && !begun_here {
         return Pruning::default();
     }
     let known = found.cloned().unwrap_or_default();
     let (kept, mut last): (Vec<Change>, Vec<Change>) = gone.into_iter().partition(is_kept);
     let kept: Vec<ObjectName> = kept.iter().filter_map(name_of).collect();
-    let longest = known.clone().with(wanted);
+    let longest = known.with(meanwhile).with(wanted);
     let mut end = wanted.clone();
     end.objects.extend(kept.iter().cloned());
     let write = |from: Option<&Inventory>, to: &Inventory| {

@@ -129,7 +129,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Kubernetes {
-    /// The release in full, such as `v1.34.2`. Supported: v1.20 and v1.31 to v1.36.
+    /// The release in full, such as `v1.34.2`. Supported: v1.20, v1.21 and v1.31 to v1.36.
     pub version: KubernetesVersion,
     /// Where the images of Kubernetes, etcd, CoreDNS and pause come from. Left out: the default
     /// of that Kubernetes version.

@@ -21,6 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::departed::{self, Departing, Nodes};
 use crate::graph::leaving::Leaving;
 use crate::graph::{Step, StepGraph, waves};
+use crate::inventory::Inventory;
 use crate::names::HostName;
 use crate::phase::{On, Phase, Stage};
 use crate::plan::{Host, Plan};
@@ -163,15 +164,17 @@ pub async fn plan<T: Transport, C: Cluster>(
 
     let nodes = seen_nodes(standing.stage, &cluster).await;
     let mut members = seen_members(standing.stage, &plan, &cluster).await;
-    let apart = Apart { plan: &plan, facts: &facts, standing: &standing, authority: &material.api.ca_pem, options: &options };
+    let inventory = seen_inventory(standing.stage, &cluster).await;
+    let apart = Apart { plan: &plan, facts: &facts, standing: &standing, material: &material, inventory: inventory.as_ref().and_then(Option::as_ref), options: &options };
     let (cluster, departing) = departures::look(apart, cluster, transport, nodes.others, &mut members, &mut warnings).await?;
+    let listed = departures::listed(&plan, &departing, inventory, &options);
     let nodes = nodes.of_plan;
     warnings.extend(readiness::unheard(&nodes, &kubelets(&facts)));
     let standing = with_members(standing, &plan, &mut facts, transport, (members, &departing), options.hosts, &mut warnings).await?;
     let systems: BTreeMap<HostName, &System> = facts.iter().map(|(name, facts)| (name.clone(), &facts.system)).collect();
     let inputs = Inputs { plan: &plan, release: &release, systems: &systems, standing: &standing, material: &material, local: &local };
     let mut steps = steps::on_hosts(&inputs, &facts, &nodes)?;
-    let (on_cluster, not_pruned) = steps::on_cluster(&inputs, &cluster, options.now).await?;
+    let (on_cluster, not_pruned) = steps::on_cluster(&inputs, &cluster, options.now, listed).await?;
     steps.extend(on_cluster);
     warnings.extend(not_pruned);
     let (kept, unkept) = snapshots(&plan, &facts, &standing, &steps, &cluster, &options).await;
@@ -411,6 +414,15 @@ async fn seen_nodes<C: Cluster>(stage: Stage, cluster: &C) -> Nodes {
     match stage {
         Stage::Fresh => Nodes::default(),
         Stage::Living => cluster.nodes_seen().await.unwrap_or_default(),
+    }
+}
+
+/// The list of what slipway made in a cluster: `None` if nobody tells, `Some(None)` if there is none.
+async fn seen_inventory<C: Cluster>(stage: Stage, cluster: &C) -> Option<Option<Inventory>> {
+    match stage {
+        // A cluster that is only being formed is not asked.
+        Stage::Fresh => Some(None),
+        Stage::Living => cluster.inventory().await.ok(),
     }
 }
 

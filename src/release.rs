@@ -248,10 +248,10 @@ mod tests {
 
     #[test]
     fn only_supported_releases_have_facts() {
-        for good in ["v1.20.0", "v1.20.15", "v1.31.0", "v1.36.99"] {
+        for good in ["v1.20.0", "v1.21.14", "v1.31.0", "v1.36.99"] {
             assert!(Release::of(good.parse().unwrap()).is_ok(), "{good}");
         }
-        for bad in ["v1.19.0", "v1.21.0", "v1.30.9", "v1.37.0", "v2.31.0"] {
+        for bad in ["v1.19.0", "v1.22.0", "v1.30.9", "v1.37.0", "v2.31.0"] {
             let error = Release::of(bad.parse().unwrap()).unwrap_err();
             assert!(error.to_string().contains(SUPPORTED), "{error}");
         }

@@ -35,6 +35,7 @@ pub mod fingerprint;
 pub mod host;
 pub mod membership;
 mod objects;
+mod peers;
 pub mod pods;
 pub mod rehearsal;
 pub mod shared;

@@ -164,7 +164,7 @@ mod tests {
         ");
         insta::assert_snapshot!(refusals(&["r/kube-apiserver:v1.20.15"], "v1.31.0", Stage::Living).join("\n"), @"
         host host-0 runs an API server of v1.20.15, and the plan says v1.31.0: Kubernetes goes one minor version at a time
-        slipway does not know v1.21, which lies between: the way there needs another tool, or a new cluster
+        slipway does not know v1.22, which lies between: the way there needs another tool, or a new cluster
         ");
         assert_eq!(refusals(&["r/kube-apiserver:v1.34.1", "r/kube-apiserver:v1.32.4"], "v1.33.0", Stage::Living).len(), 1);
         assert_eq!(refusals(&["r/kube-apiserver:v1.33.4"], "v1.31.0", Stage::Fresh), [""; 0], "nothing lives yet");

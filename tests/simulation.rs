@@ -12,6 +12,8 @@ mod crashes;
 mod fields;
 #[path = "simulation/departures.rs"]
 mod departures;
+#[path = "simulation/departures_etcd.rs"]
+mod departures_etcd;
 #[path = "simulation/endpoint.rs"]
 mod endpoint;
 #[path = "simulation/joins.rs"]
@@ -24,6 +26,8 @@ mod packages;
 mod plans;
 #[path = "simulation/restarts.rs"]
 mod restarts;
+#[path = "simulation/trust.rs"]
+mod trust;
 #[path = "simulation/upgrade.rs"]
 mod upgrade;
 #[path = "simulation/properties.rs"]

@@ -155,6 +155,7 @@ const PURE: &[&str] = &[
     "impact/",
     "eviction.rs",
     "departed.rs",
+    "departed/member.rs",
     "departed/refusal.rs",
     "graph/leaving.rs",
     "report/difference/leave.rs",

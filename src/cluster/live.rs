@@ -159,7 +159,10 @@ impl<T: Transport + 'static> LiveCluster<T> {
                 seen.map_err(|seen| format!("controller manager: {seen}"))?;
                 self.health(Component::Scheduler, host).await.map_err(|seen| format!("scheduler: {seen}"))
             }
-            Gate::EtcdHealthy(name) => self.etcd_health(host_of(name)?).await,
+            Gate::EtcdHealthy(name) => match self.etcd_carriers().find(|host| host.name == *name) {
+                Some(host) => self.etcd_health(host).await,
+                None => Err(format!("no host {name}")),
+            },
             Gate::QuorumWithout(name) => {
                 believed(self.etcd_without(name).await, patient)?;
                 self.hand_over_leadership(name).await;
@@ -237,11 +240,13 @@ impl<T: Transport + 'static> LiveCluster<T> {
         let mut script = String::from("journalctl --no-pager -q -n 8 -o cat -u kubelet 2>/dev/null | cut -c1-300\n");
         if !component.is_empty() {
             script = format!(
-                "last=$(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null | head -n 1)\n\
-                 if [ -n \"${{last-}}\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
+                // One that has just been started again has said nothing yet; the one before it has.
+                "last=\n\
+                 for log in $(ls -t /var/log/pods/kube-system_{pod}-*/{component}/*.log 2>/dev/null); do if [ -s \"$log\" ]; then last=$log; break; fi; done\n\
+                 if [ -n \"$last\" ]; then tail -n 8 \"$last\" | cut -c1-300; else {script}fi\n"
             );
         }
-        let text = timeout(QUESTION, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
+        let text = timeout(QUESTION * 4, self.transport.diagnose(host, &script)).await.ok()?.ok()?;
         (!text.trim().is_empty()).then_some(text)
     }
 }

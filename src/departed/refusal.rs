@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Departing, is_drained};
+use super::{Departing, is_drained, may_have_member};
 use crate::cluster::etcd::Member;
 use crate::cluster::maintenance::REMEDY;
 use crate::facts::Facts;
@@ -109,7 +109,7 @@ pub fn refusals(
         }
         Ok(_) => {}
         Err(reason) => {
-            let could_have = names(&|departing| plan.has_etcd(&departing.host));
+            let could_have = names(&|departing| may_have_member(plan, &departing.host));
             if !could_have.is_empty() {
                 refusals.push(Refusal::MembersUnseen { leaving: could_have, reason: reason.to_owned() });
             }
@@ -123,7 +123,7 @@ pub fn refusals(
     for departing in departing {
         let host = || departing.host.name.clone();
         if is_drained(plan, departing) {
-            let objections = departing.seen.objections.iter();
+            let objections = departing.node.iter().flat_map(|node| &node.objections);
             refusals.extend(objections.map(|objection| Refusal::Eviction { host: host(), objection: objection.clone() }));
         }
         if let super::Machine::Found(facts) = &departing.machine

@@ -1,6 +1,7 @@
-//! Where hosts that left the plan stand in the order: one that is gone before every change of a host that
-//! carries the cluster, because its member may stand in the way of all of them; any other when everything
-//! else is done, so that whoever comes in its place is there first. Pure.
+//! Where hosts that left the plan stand in the order: one that is gone or has no vote before every change of
+//! a host that carries the cluster, because its member may stand in the way of all of them; any other when
+//! everything else is done, so that whoever comes in its place is there first and no API server asks its
+//! member any more. Pure.
 
 use super::waves::Waves;
 use super::{Step, rounds};
@@ -14,8 +15,8 @@ pub struct Leaving {
     pub host: HostName,
     /// Whether it has an API server or a member of etcd: of these only one leaves at a time.
     pub carries: bool,
-    /// Whether nothing on it is touched.
-    pub gone: bool,
+    /// Whether it goes before everything else: nobody misses it.
+    pub first: bool,
 }
 
 impl Leaving {
@@ -24,12 +25,12 @@ impl Leaving {
     }
 }
 
-/// The order in which they leave: those that are gone first, and of either those that carry the cluster
+/// The order in which they leave: those that nobody misses first, and of either those that carry the cluster
 /// first.
 #[must_use]
 pub fn order(leaving: &[Leaving]) -> Vec<&Leaving> {
     let mut all: Vec<&Leaving> = leaving.iter().collect();
-    all.sort_by_key(|leaving| (!leaving.gone, !leaving.carries));
+    all.sort_by_key(|leaving| (!leaving.first, !leaving.carries));
     all
 }
 
@@ -38,7 +39,7 @@ pub fn order(leaving: &[Leaving]) -> Vec<&Leaving> {
 pub(super) fn edges(leaving: &[Leaving], waves: &Waves, nodes: &[Step], exists: impl Fn(&StepId) -> bool) -> Vec<(StepId, StepId)> {
     let all = order(leaving);
     let ready = StepId { phase: Phase::Ready, target: Target::Cluster };
-    let (gone, going): (Vec<&Leaving>, Vec<&Leaving>) = all.iter().partition(|leaving| leaving.gone);
+    let (gone, going): (Vec<&Leaving>, Vec<&Leaving>) = all.iter().partition(|leaving| leaving.first);
     let (carriers, workers): (Vec<&Leaving>, Vec<&Leaving>) = going.iter().partition(|leaving| leaving.carries);
     let mut edges = Vec::new();
     for leaving in &all {

@@ -62,7 +62,7 @@ mod tests {
     fn everything_on_all_hosts_waits_for_the_snapshot_of_etcd_and_that_for_all_copies() {
         let plan = plan(3, 0, 40);
         let gone: crate::names::HostName = "gone".parse().unwrap();
-        let leaving = [Leaving { host: gone.clone(), carries: true, gone: true }];
+        let leaving = [Leaving { host: gone.clone(), carries: true, first: true }];
         let leave = |phase| Step {
             changes: vec![Change { artifact: Artifact::Undone(Undone::Pods), reason: Reason::Before, before: None }],
             ..Step::empty(StepId { phase, target: Target::Host(gone.clone()) })

@@ -42,7 +42,8 @@ fn a_list_comes_back_as_it_was_written() {
     let role = Object::new(json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "system:a:b" } }));
     let node = marks("worker-1", &["example.test/zone"], &[("dedicated", Effect::NoExecute), ("dedicated", Effect::NoSchedule)]);
     let once = Object { policy: ObjectPolicy::WithCluster, ..object("Secret", "bootstrap-token-abcdef") };
-    let inventory = of(&[object("ConfigMap", "coredns"), role, once], &[node, marks("worker-2", &[], &[])]);
+    let hosts = BTreeMap::from([("etcd-1".parse().unwrap(), r#"{"address":"192.0.2.31","hostKey":"ssh-ed25519 AAAA"}"#.to_owned())]);
+    let inventory = Inventory { hosts, ..of(&[object("ConfigMap", "coredns"), role, once], &[node, marks("worker-2", &[], &[])]) };
     assert_eq!((inventory.objects.len(), inventory.marks.len()), (2, 1), "a token ends by itself, a Node without marks has none");
     let change = Change { artifact: Artifact::Object(inventory.object()), reason: Reason::Missing, before: None };
     assert_eq!(listed(&change), inventory);
@@ -87,15 +88,28 @@ fn the_list_grows_before_and_shrinks_after() {
     let (a, b, c) = (object("ConfigMap", "a"), object("ConfigMap", "b"), object("ConfigMap", "c"));
     let (found, wanted) = (of(&[a.clone(), b.clone()], &[]), of(&[b.clone(), c.clone()], &[]));
     let unwanted: Vec<Change> = found.unwanted(&wanted).into_iter().map(gone).collect();
-    let all = pruning(Some(&found), &wanted, unwanted.clone(), true, true);
+    let all = pruning(Some(&found), &Inventory::default(), &wanted, unwanted.clone(), true, true);
     assert_eq!(listed(all.first.as_ref().unwrap()), of(&[a, b, c], &[]));
     assert_eq!(all.last[..1], unwanted[..]);
     assert_eq!(listed(&all.last[1]), wanted);
     // Cut off before it shrank: the object is gone, its name follows.
-    let rest = pruning(Some(&listed(all.first.as_ref().unwrap())), &wanted, Vec::new(), false, true);
+    let rest = pruning(Some(&listed(all.first.as_ref().unwrap())), &Inventory::default(), &wanted, Vec::new(), false, true);
     assert_eq!((rest.first, rest.last.len()), (None, 1));
     assert_eq!(listed(&rest.last[0]), wanted);
-    assert_eq!(pruning(Some(&wanted), &wanted, Vec::new(), true, true), Pruning::default());
+    assert_eq!(pruning(Some(&wanted), &Inventory::default(), &wanted, Vec::new(), true, true), Pruning::default());
+}
+
+/// What leaves is on the list before anything is made, and no longer in the end.
+#[test]
+fn a_host_that_leaves_is_on_the_list_until_it_is_gone() {
+    let host = |name: &str| Inventory { hosts: BTreeMap::from([(name.parse().unwrap(), "{}".to_owned())]), ..Inventory::default() };
+    let (wanted, leaving) = (host("a"), host("b"));
+    let both = wanted.clone().with(&leaving);
+    for found in [&wanted, &both] {
+        let pruning = pruning(Some(found), &leaving, &wanted, Vec::new(), false, true);
+        assert_eq!(pruning.first.as_ref().map(listed), (found != &both).then(|| both.clone()));
+        assert_eq!(pruning.last.iter().map(listed).collect::<Vec<_>>(), std::slice::from_ref(&wanted));
+    }
 }
 
 #[test]
@@ -103,16 +117,16 @@ fn what_would_take_others_with_it_stays_on_the_list() {
     let namespace = Object::new(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "kube-flannel" } }));
     let (found, wanted) = (of(&[namespace.clone(), object("ConfigMap", "a")], &[]), of(&[object("ConfigMap", "a")], &[]));
     let name = ObjectName::of(&namespace);
-    let pruning = pruning(Some(&found), &wanted, vec![gone(&name)], false, true);
+    let pruning = pruning(Some(&found), &Inventory::default(), &wanted, vec![gone(&name)], false, true);
     assert_eq!(pruning, Pruning { first: None, last: Vec::new(), kept: vec![name] });
 }
 
 #[test]
 fn an_adopted_cluster_is_not_written_to_before_something_changes() {
     let wanted = of(&[object("ConfigMap", "a")], &[]);
-    assert_eq!(pruning(None, &wanted, Vec::new(), false, false), Pruning::default());
+    assert_eq!(pruning(None, &Inventory::default(), &wanted, Vec::new(), false, false), Pruning::default());
     for (changed, begun_here) in [(true, false), (false, true)] {
-        let begun = pruning(None, &wanted, Vec::new(), changed, begun_here);
+        let begun = pruning(None, &Inventory::default(), &wanted, Vec::new(), changed, begun_here);
         assert_eq!((listed(begun.first.as_ref().unwrap()), begun.last.len()), (wanted.clone(), 0));
     }
 }

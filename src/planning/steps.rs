@@ -22,7 +22,7 @@ use crate::phase::{On, Phase, RULES, Rule, Stage, StepId, Target, OCCASIONAL_RUL
 use crate::plan::Host;
 use crate::preflight::{Finding, Severity};
 use crate::upgrade::turns::{NodeSeen, Turns};
-use crate::{bootstrap_token, joining, pause, upgrade};
+use crate::{bootstrap_token, departed, joining, pause, upgrade};
 
 /// The steps on hosts, with what differs on each.
 pub(super) fn on_hosts(
@@ -105,11 +105,35 @@ fn on_host(inputs: &Inputs<'_>, host: &Host, seen: &Facts, turns: &Turns) -> Res
     Ok(steps)
 }
 
+/// The list of what slipway made, and what of it this run must not forget.
+pub(super) struct Listed {
+    /// The list: `None` if nobody tells, and within that `None` if there is none.
+    pub found: Option<Option<Inventory>>,
+    /// Marks of hosts that leave and have no Node: on the list until they are gone.
+    pub leaving: BTreeMap<HostName, String>,
+    /// Nobody leaves in this run, so no mark of a host is dropped.
+    pub keeps_hosts: bool,
+}
+
+impl Listed {
+    /// The list that is wanted in the end.
+    fn wanted<'a>(&self, inputs: &Inputs<'_>, artifacts: impl Iterator<Item = &'a Artifact>) -> Inventory {
+        let mut wanted = Inventory { hosts: departed::marks(inputs.plan), ..Inventory::of(artifacts) };
+        if let (true, Some(Some(found))) = (self.keeps_hosts, &self.found) {
+            for (host, mark) in &found.hosts {
+                wanted.hosts.entry(host.clone()).or_insert_with(|| mark.clone());
+            }
+        }
+        wanted
+    }
+}
+
 /// The steps on the cluster, with what differs there, and what stays there although nobody wants it.
 pub(super) async fn on_cluster<C: Cluster>(
     inputs: &Inputs<'_>,
     cluster: &C,
     now: Timestamp,
+    list: Listed,
 ) -> Result<(Vec<Step>, Vec<Finding>), Failure> {
     let objects = ObjectInputs {
         plan: inputs.plan,
@@ -118,14 +142,12 @@ pub(super) async fn on_cluster<C: Cluster>(
         token: Some(bootstrap_token::first(inputs.plan.name.as_str(), now)),
     };
     let wanted = desired::cluster::artifacts(inputs, &objects).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
-    let listed = Inventory::of(wanted.iter().flat_map(|(_, artifacts)| artifacts));
+    let listed = list.wanted(inputs, wanted.iter().flat_map(|(_, artifacts)| artifacts));
     let (mut phases, mut artifacts): (Vec<Phase>, Vec<Artifact>) =
         wanted.into_iter().flat_map(|(phase, artifacts)| artifacts.into_iter().map(move |artifact| (phase, artifact))).unzip();
     // A cluster that is only being formed is not asked; nothing is pruned where nobody can be.
-    let (unasked, inventory) = match inputs.standing.stage {
-        Stage::Fresh => (Reason::Missing, Some(None)),
-        Stage::Living => (Reason::Unseen, cluster.inventory().await.ok()),
-    };
+    let unasked = if inputs.standing.stage == Stage::Fresh { Reason::Missing } else { Reason::Unseen };
+    let inventory = list.found;
     if let Some(inventory) = inventory.as_ref().and_then(Option::as_ref) {
         for artifact in &mut artifacts {
             if let Artifact::NodeMarks(marks) = artifact {
@@ -152,9 +174,10 @@ pub(super) async fn on_cluster<C: Cluster>(
     let mut kept = Vec::new();
     if let (true, Some(inventory)) = (is_answered, inventory) {
         let gone = changes.remove(&Phase::Prune).unwrap_or_default();
-        let is_changed = changes.values().any(|changes| !changes.is_empty());
+        let is_changed = changes.values().any(|changes| !changes.is_empty()) || !list.leaving.is_empty();
         let begun_here = inputs.plan.pki.adopted.is_none();
-        let pruning = inventory::pruning(inventory.as_ref(), &listed, gone, is_changed, begun_here);
+        let meanwhile = Inventory { hosts: list.leaving, ..Inventory::default() };
+        let pruning = inventory::pruning(inventory.as_ref(), &meanwhile, &listed, gone, is_changed, begun_here);
         changes.entry(Phase::ClusterObjects).or_default().splice(0..0, pruning.first);
         changes.insert(Phase::Prune, pruning.last);
         kept = pruning.kept;

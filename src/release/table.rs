@@ -14,10 +14,10 @@ use crate::names::KubernetesVersion;
 use crate::plan::CgroupDriver;
 
 /// The supported releases, for messages.
-pub const SUPPORTED: &str = "v1.20 and v1.31 to v1.36";
+pub const SUPPORTED: &str = "v1.20, v1.21 and v1.31 to v1.36";
 
 /// The supported minor releases of Kubernetes 1.
-const MINORS: &[u32] = &[20, 31, 32, 33, 34, 35, 36];
+const MINORS: &[u32] = &[20, 21, 31, 32, 33, 34, 35, 36];
 
 /// Rows of (since, value) in rising order.
 type Table<T> = &'static [(KubernetesVersion, T)];
@@ -46,6 +46,7 @@ const ETCD_TAG: Table<&str> = &[
 
 const CORE_DNS_TAG: Table<&str> = &[
     (v(20, 0), "1.7.0"),
+    (v(21, 0), "v1.8.0"),
     (v(31, 0), "v1.11.1"),
     (v(31, 1), "v1.11.3"),
     (v(33, 0), "v1.12.0"),
@@ -54,7 +55,7 @@ const CORE_DNS_TAG: Table<&str> = &[
     (v(36, 0), "v1.14.2"),
 ];
 
-const PAUSE_TAG: Table<&str> = &[(v(20, 0), "3.2"), (v(31, 0), "3.10"), (v(34, 0), "3.10.1"), (v(36, 0), "3.10.2")];
+const PAUSE_TAG: Table<&str> = &[(v(20, 0), "3.2"), (v(21, 0), "3.4.1"), (v(31, 0), "3.10"), (v(34, 0), "3.10.1"), (v(36, 0), "3.10.2")];
 
 const CORE_DNS_PATH: Table<&str> = &[(v(20, 0), "coredns"), (v(21, 0), "coredns/coredns")];
 

@@ -14,7 +14,7 @@ use crate::artifact::membership::Membership;
 use crate::artifact::undone::Departure;
 use crate::artifact::{Artifact, NodeMarks, ObjectPolicy};
 use crate::change::{Change, Reason};
-use crate::departed::{HOST_ANNOTATION, Nodes, OtherNode};
+use crate::departed::{HOST_ANNOTATION, Nodes, OtherNode, may_have_member};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::etcd::{Member, MembershipApi as _};
 use crate::cluster::{Cluster, ClusterError, departure, joining, maintenance, marks};
@@ -192,7 +192,7 @@ impl SimulatedCluster {
     fn etcd_without(&self, world: &mut World, host: &HostName) -> Verdict {
         let now = world.elapsed();
         let (mut answers, mut known_by) = (Vec::new(), None);
-        let leaving = self.leaving.iter().filter(|host| self.plan.has_etcd(host));
+        let leaving = self.leaving.iter().filter(|host| may_have_member(&self.plan, host));
         for member in self.plan.etcd_hosts().chain(leaving) {
             let health = world.member_health(&member.name, now);
             known_by = known_by.or(health.as_ref().ok().copied());
@@ -208,7 +208,7 @@ impl SimulatedCluster {
 
     /// The members of etcd as the engine speaks to them, but for that one.
     fn members_besides(&self, host: Option<&HostName>) -> Vec<(HostName, SimulatedMember)> {
-        let leaving = self.leaving.iter().filter(|host| self.plan.has_etcd(host));
+        let leaving = self.leaving.iter().filter(|host| may_have_member(&self.plan, host));
         let others = self.plan.etcd_hosts().chain(leaving).filter(|other| Some(&other.name) != host);
         others.map(|other| (other.name.clone(), SimulatedMember::new(self.world.clone(), other.name.clone()))).collect()
     }

@@ -1,7 +1,8 @@
 //! etcd as far as membership and quorum go: which cluster a member joins, who is up, and what is
 //! stored. The rules are etcd's own: a member with data ignores how it is told to begin; one without
 //! begins a new cluster whose identity follows from its first members, or joins one that lists it.
-//! How the membership changes is in `membership`.
+//! Members count for one another only if each trusts the other's certificate (`peers`). How the membership
+//! changes is in `membership`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -200,17 +201,36 @@ impl World {
         own.map(|(record, name)| (record.id, name)).collect()
     }
 
-    /// Whether that member of a cluster is up, with a vote or without.
-    pub(super) fn is_running(&self, id: &Digest, member: MemberId, now: Duration) -> bool {
-        self.running(id, now).iter().any(|(running, _)| *running == member)
+    /// Members of a cluster that run and reach each other, with a vote or without, and their hosts: the one
+    /// that can lead most votes, and all who let it in and whom it lets in.
+    fn together(&self, id: &Digest, now: Duration) -> Vec<(MemberId, HostName)> {
+        let (running, Some(cluster)) = (self.running(id, now), self.clusters.get(id)) else { return Vec::new() };
+        if self.are_plainly_peers(running.iter().map(|(_, host)| host)) {
+            return running;
+        }
+        let votes = |member: &MemberId| cluster.member(*member).is_some_and(|member| !member.learner);
+        let (mut most, mut best) = (0, Vec::new());
+        for (_, leader) in running.iter().filter(|(member, _)| votes(member)) {
+            let led: Vec<(MemberId, HostName)> = running.iter().filter(|(_, host)| self.are_peers(leader, host)).cloned().collect();
+            let count = led.iter().filter(|(member, _)| votes(member)).count();
+            if count > most {
+                (most, best) = (count, led);
+            }
+        }
+        best
     }
 
-    /// Members of a cluster that have a vote and are up.
+    /// Whether that member of a cluster is up, with a vote or without.
+    pub(super) fn is_running(&self, id: &Digest, member: MemberId, now: Duration) -> bool {
+        self.together(id, now).iter().any(|(running, _)| *running == member)
+    }
+
+    /// Members of a cluster that have a vote, are up and reach each other.
     #[must_use]
     pub fn up(&self, id: &Digest, now: Duration) -> Vec<MemberId> {
         let Some(cluster) = self.clusters.get(id) else { return Vec::new() };
         let votes = |member: &MemberId| cluster.member(*member).is_some_and(|member| !member.learner);
-        self.running(id, now).into_iter().map(|(member, _)| member).filter(votes).collect()
+        self.together(id, now).into_iter().map(|(member, _)| member).filter(votes).collect()
     }
 
     /// What members that are up tell each other, if they have a quorum: that there is a cluster, and
@@ -219,19 +239,31 @@ impl World {
     /// # Errors
     /// There is no quorum.
     pub(super) fn agree(&mut self, id: &Digest, now: Duration) -> Result<(), String> {
-        let (up, running) = (self.up(id, now).len(), self.running(id, now));
+        let (up, together) = (self.up(id, now).len(), self.together(id, now));
         let cluster = self.clusters.get_mut(id).ok_or("connection refused")?;
         if up < cluster.quorum() {
             return Err(format!("no leader: {up} of {} members are up", cluster.voters().count()));
         }
         cluster.formed = true;
-        for (member, host) in running {
+        for (member, host) in together {
             cluster.published.insert(member);
             if let Some(member) = cluster.members.iter_mut().find(|other| other.id == member) {
                 member.name = host.to_string();
             }
         }
         Ok(())
+    }
+
+    /// The same, asked of the member on that host: it must be one of those that reach each other.
+    ///
+    /// # Errors
+    /// There is no quorum, or it has no part in it.
+    pub(super) fn agree_with(&mut self, host: &HostName, id: &Digest, now: Duration) -> Result<(), String> {
+        self.agree(id, now)?;
+        if self.together(id, now).iter().any(|(_, other)| other == host) {
+            return Ok(());
+        }
+        Err("no leader: it and the other members do not trust each other".into())
     }
 
     /// Whether that host's member answers `/health` as healthy.
@@ -247,7 +279,7 @@ impl World {
         self.agree(&record.cluster, now)?;
         match self.clusters[&record.cluster].member(record.id) {
             Some(member) if member.learner => Err("it only learns".into()),
-            Some(_) => Ok(record.cluster),
+            Some(_) => self.agree_with(host, &record.cluster, now).map(|()| record.cluster),
             None => Err("the member has been permanently removed from the cluster".into()),
         }
     }

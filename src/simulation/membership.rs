@@ -1,6 +1,6 @@
 //! etcd's membership as each of its members lets it be changed, behind the same trait as the real one,
 //! so that the engine's own way of announcing, promoting and removing is what is tried. Each change is
-//! checked: it is the only one at a time, and it takes no quorum away.
+//! checked: it is the only one at a time, takes no quorum away, and no API server still asks who is removed.
 //!
 //! The refusals are etcd's (server/etcdserver/server.go, with the strict check of reconfigurations that
 //! is its default): one learner at a time, none while a voter is away; a vote only for a learner that
@@ -62,7 +62,7 @@ impl SimulatedMember {
 impl MembershipApi for SimulatedMember {
     async fn members(&self) -> Result<Vec<Member>, ClusterError> {
         self.ask(|world, cluster, now| {
-            world.agree(&cluster, now)?;
+            world.agree_with(&self.host, &cluster, now)?;
             Ok(world.clusters[&cluster].members.clone())
         })
         .await
@@ -73,7 +73,7 @@ impl MembershipApi for SimulatedMember {
             let mut status = MemberStatus::default();
             let own = world.member_of(&self.host).map(|record| record.id);
             status.is_learner = own.and_then(|id| world.clusters[&cluster].member(id)).is_some_and(|member| member.learner);
-            if world.agree(&cluster, now).is_ok() {
+            if world.agree_with(&self.host, &cluster, now).is_ok() {
                 status.leader = world.up(&cluster, now).into_iter().min().unwrap_or_default();
             }
             Ok(status)
@@ -83,7 +83,7 @@ impl MembershipApi for SimulatedMember {
 
     async fn add_learner(&self, peer_url: &str) -> Result<Member, ClusterError> {
         self.change(|world, id, now| {
-            world.agree(&id, now)?;
+            world.agree_with(&self.host, &id, now)?;
             let up = world.up(&id, now).len();
             let cluster = cluster(world, &id)?;
             if cluster.member_at(peer_url).is_some() {
@@ -102,7 +102,7 @@ impl MembershipApi for SimulatedMember {
 
     async fn promote(&self, member: MemberId) -> Result<(), ClusterError> {
         self.change(|world, id, now| {
-            world.agree(&id, now)?;
+            world.agree_with(&self.host, &id, now)?;
             let is_running = world.is_running(&id, member, now);
             let cluster = cluster(world, &id)?;
             let learner = cluster.members.iter_mut().find(|other| other.id == member && other.learner);
@@ -117,7 +117,11 @@ impl MembershipApi for SimulatedMember {
     }
 
     async fn remove(&self, member: MemberId) -> Result<(), ClusterError> {
-        self.change(|world, id, now| world.remove_member(&id, member, now)).await
+        self.change(|world, id, now| {
+            world.agree_with(&self.host, &id, now)?;
+            world.remove_member(&id, member, now)
+        })
+        .await
     }
 }
 
@@ -135,9 +139,17 @@ impl World {
         if self.clusters.contains_key(&record.cluster) { Ok(record.cluster) } else { Err("connection refused".into()) }
     }
 
+    /// No API server of another host still asks a member that goes although it serves.
+    fn check_nobody_asks(&mut self, host: &HostName) {
+        let asks = |server: &&HostName| *server != host && self.asked_by(server).iter().flatten().any(|member| member == host);
+        let asking: Vec<HostName> = self.api_servers.iter().filter(asks).cloned().collect();
+        for server in asking {
+            self.violations.push(format!("the member on {host} is removed while the API server of {server} asks it"));
+        }
+    }
+
     /// Takes a member out of the membership; if it runs, it ends.
     fn remove_member(&mut self, id: &Digest, member: MemberId, now: Duration) -> Result<(), String> {
-        self.agree(id, now)?;
         let up = self.up(id, now);
         let cluster = cluster(self, id)?;
         let gone = cluster.member(member).ok_or("etcdserver: member not found")?;
@@ -149,6 +161,9 @@ impl World {
         let is_on = |host: &&HostName| self.hosts[*host].etcd.values().any(|record| record.cluster == *id && record.id == member);
         let on: Vec<HostName> = self.keepers.iter().filter(is_on).cloned().collect();
         for host in on {
+            if up.contains(&member) {
+                self.check_nobody_asks(&host);
+            }
             self.host_mut(&host).pods.remove("etcd");
         }
         Ok(())

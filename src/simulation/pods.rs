@@ -2,15 +2,16 @@
 //! not, and restarts those whose manifest changed. A component that lacks a file it reads ends at
 //! once and is tried again. Pods live on while the kubelet is stopped, as containers do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::names::{Digest, HostName, RemotePath};
-use crate::trust::inspect;
+use crate::names::{Digest, HostName, Mode, RemotePath};
 
 use super::World;
 use super::etcd::{self, command, flag};
+use super::host::Entry;
+use super::peers::verifies;
 
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const PKI: &str = "/etc/kubernetes/pki";
@@ -26,6 +27,8 @@ pub struct Pod {
     pub problem: Option<String>,
     /// The certificates and kubeconfigs it had read at its start.
     pub read: BTreeMap<RemotePath, Digest>,
+    /// The CAs of etcd as they were at its start, if it speaks to members.
+    pub trusts: Option<Entry>,
     /// Its command line.
     pub command: Arc<Vec<String>>,
 }
@@ -104,8 +107,8 @@ impl World {
             let broken = self.broken.as_ref().is_some_and(|image| self.image_of(name, &pod).as_ref() == Some(image));
             let problem = if broken { Some("exec format error".to_owned()) } else { self.begin(name, &pod, &command).err() };
             let delay = self.pace(name, Duration::from_secs(needs(&pod).seconds));
-            let read = self.read_at_start(name, &pod);
-            self.host_mut(name).pods.insert(pod, Pod { manifest, ready_at: now + delay, problem, read, command });
+            let (read, trusts) = (self.read_at_start(name, &pod), self.trusted_at_start(name, &pod));
+            self.host_mut(name).pods.insert(pod, Pod { manifest, ready_at: now + delay, problem, read, trusts, command });
         }
     }
 
@@ -159,10 +162,10 @@ impl World {
     }
 
     /// Whether one certificate on a host is signed by another.
-    fn signed(&mut self, name: &HostName, leaf: &str, authority: &str) -> Result<(), String> {
+    fn signed(&self, name: &HostName, leaf: &str, authority: &str) -> Result<(), String> {
         let host = &self.hosts[name];
-        let read = |path: &str| host.text(path).ok_or_else(|| format!("open {path}: no such file"));
-        if verifies(&mut self.verified, read(leaf)?, read(authority)?) {
+        let read = |path: &str| host.at(path).ok_or_else(|| format!("open {path}: no such file"));
+        if verifies(&mut self.verified.borrow_mut(), read(leaf)?, read(authority)?) {
             Ok(())
         } else {
             Err(format!("{leaf}: certificate signed by unknown authority"))
@@ -170,9 +173,9 @@ impl World {
     }
 
     /// Whether the API server of a host shows a certificate that these CAs, PEM, have signed.
-    pub(super) fn is_trusted(&mut self, name: &HostName, authorities: &str) -> bool {
-        let Some(leaf) = self.hosts[name].text(&format!("{PKI}/apiserver.crt")) else { return false };
-        verifies(&mut self.verified, leaf, authorities)
+    pub(super) fn is_trusted(&self, name: &HostName, authorities: &str) -> bool {
+        let Some(leaf) = self.hosts[name].at(&format!("{PKI}/apiserver.crt")) else { return false };
+        verifies(&mut self.verified.borrow_mut(), leaf, &Entry::file(Mode(0o600), authorities))
     }
 
     /// Whether the API server of a host is ready, and whose objects it serves. `None`: those of an
@@ -186,30 +189,29 @@ impl World {
         let host = &self.hosts[name];
         let pod = host.pods.get("kube-apiserver").ok_or("connection refused")?;
         pod.answers(now)?;
-        let command = Arc::clone(&pod.command);
-        let servers: Vec<String> = flag(&command, "etcd-servers").unwrap_or_default().split(',').map(str::to_owned).collect();
         let mut seen = "connection refused".to_owned();
-        for server in &servers {
-            let address = server.rsplit_once("://").map_or(server.as_str(), |(_, rest)| rest);
-            let address = address.rsplit_once(':').map_or(address, |(address, _)| address).trim_matches(['[', ']']);
-            let own = matches!(address, "127.0.0.1" | "::1" | "localhost");
-            let member = if own { Some(name.clone()) } else { self.host_at(address) };
+        for member in self.asked_by(name) {
             let Some(member) = member else { return Ok(None) };
             match self.member_health(&member, now) {
-                Ok(id) => return Ok(Some(id)),
+                Ok(id) if self.serves(&member, name) => return Ok(Some(id)),
+                Ok(_) => seen = format!("etcd on {member}: certificate signed by unknown authority"),
                 Err(reason) => seen = format!("etcd on {member}: {reason}"),
             }
         }
         Err(seen)
     }
-}
 
-/// Whether one of these CAs signed a certificate. Each question is answered once.
-fn verifies(known: &mut HashMap<(Digest, Digest), bool>, leaf: &str, authorities: &str) -> bool {
-    let key = (Digest::of(leaf), Digest::of(authorities));
-    *known.entry(key).or_insert_with(|| {
-        let leaf = inspect::certificate(leaf.as_bytes());
-        let authorities = inspect::certificates(authorities.as_bytes()).unwrap_or_default();
-        leaf.is_ok_and(|leaf| authorities.iter().any(|authority| leaf.is_signed_by(authority)))
-    })
+    /// The hosts whose members the API server of a host asks, in its order. `None` is one of an etcd that
+    /// somebody else runs.
+    pub(super) fn asked_by(&self, name: &HostName) -> Vec<Option<HostName>> {
+        let Some(pod) = self.hosts[name].pods.get("kube-apiserver") else { return Vec::new() };
+        let servers = flag(&pod.command, "etcd-servers").unwrap_or_default().split(',');
+        let member = |server: &str| {
+            let address = server.rsplit_once("://").map_or(server, |(_, rest)| rest);
+            let address = address.rsplit_once(':').map_or(address, |(address, _)| address).trim_matches(['[', ']']);
+            let own = matches!(address, "127.0.0.1" | "::1" | "localhost");
+            if own { Some(name.clone()) } else { self.host_at(address) }
+        };
+        servers.map(member).collect()
+    }
 }

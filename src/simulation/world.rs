@@ -1,7 +1,9 @@
 //! All hosts and what they share, and the rules that no effect may break: etcd never has fewer members
-//! up than it needs because of slipway, its membership never changes twice at once, there is never
-//! a second CA and never a second new etcd cluster, and what etcd held is kept before an upgrade. Broken rules are gathered in `violations`.
+//! up than it needs because of slipway, its membership never changes twice at once, nobody still asks a member
+//! that is removed, there is never a second CA and never a second new etcd cluster, and what etcd held is kept
+//! before an upgrade. Broken rules are gathered in `violations`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use super::effects::Effect;
 use super::etcd::EtcdCluster;
 use super::faults::{Fault, Strike};
 use super::host::{Entry, Host, LIBRARY};
+use super::peers::Verified;
 use super::undo::OF_BRIDGES;
 
 /// Below it are the certificates of all CAs.
@@ -58,13 +61,13 @@ pub struct World {
     pub(super) signal: Arc<Notify>,
     /// Told when a line is cut.
     pub(super) cuts: Arc<Notify>,
-    pub(super) verified: HashMap<(Digest, Digest), bool>,
+    pub(super) verified: RefCell<Verified>,
     pub(super) commands: HashMap<Digest, Arc<Vec<String>>>,
     pub(super) membership_changes: usize,
     /// Hosts with data of etcd.
     pub(super) keepers: BTreeSet<HostName>,
     /// Hosts that were given an API server; those that run one are among them.
-    api_servers: BTreeSet<HostName>,
+    pub(super) api_servers: BTreeSet<HostName>,
     /// The certificate of each CA that was written last.
     authorities: BTreeMap<RemotePath, Digest>,
     began: Instant,
@@ -101,7 +104,7 @@ impl World {
             killed: false,
             signal: Arc::new(Notify::new()),
             cuts: Arc::new(Notify::new()),
-            verified: HashMap::new(),
+            verified: RefCell::default(),
             commands: HashMap::new(),
             membership_changes: 0,
             keepers: BTreeSet::new(),
@@ -216,8 +219,9 @@ impl World {
     /// Something happens to a host because of slipway.
     pub(super) fn perform(&mut self, name: &HostName, effect: Effect) {
         let now = self.elapsed();
+        let counts = |path: &RemotePath| ["/etc/kubernetes/manifests/", "/etc/kubernetes/pki/etcd/"].iter().any(|directory| path.as_str().starts_with(directory));
         let touches_pods = match &effect {
-            Effect::Put(path, _) | Effect::Remove(path) => path.as_str().starts_with("/etc/kubernetes/manifests/"),
+            Effect::Put(path, _) | Effect::Remove(path) => counts(path),
             Effect::RemovePods | Effect::RemoveMember(_) | Effect::Start(..) => true,
             _ => false,
         };

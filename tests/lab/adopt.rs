@@ -15,7 +15,7 @@ use super::slipway::Desk;
 const CONTROL_PLANE: &str = "ad-65";
 const WORKER: &str = "ad-66";
 /// The release it goes to.
-const NEXT: &str = "v1.20.15";
+const NEXT: &str = "v1.21.14";
 
 /// What kubeadm is told, with settings of a person's own among it.
 fn configuration(address: &str) -> String {

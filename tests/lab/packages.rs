@@ -10,7 +10,7 @@ use super::repository::Repository;
 use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
-const NEXT: &str = "v1.20.15";
+const NEXT: &str = "v1.21.14";
 const ALL: [&str; 2] = ["pkg-31", "pkg-32"];
 
 /// The packages of a host with versions, and what dpkg is told to do with them.
@@ -71,7 +71,7 @@ fn kubernetes_comes_from_packages_and_goes_to_another_release() {
     let upgraded = desk.run_for(0, &["apply", &file, "--yes"]);
     eprintln!("{}", upgraded.out);
     for host in ALL {
-        assert_eq!(packages(&machines, host), ["kubectl 1.20.15-1.1 hold", "kubelet 1.20.15-1.1 hold"], "{host}");
+        assert_eq!(packages(&machines, host), ["kubectl 1.21.14-1.1 hold", "kubelet 1.21.14-1.1 hold"], "{host}");
         let told = cluster.kubectl(&["get", "node", host, "--output", "jsonpath={.status.nodeInfo.kubeletVersion}"]);
         assert_eq!(told, NEXT, "{host}");
     }

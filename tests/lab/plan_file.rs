@@ -58,16 +58,20 @@ pub fn with_vip(mut plan: Value) -> Value {
 /// The address of `with_vip`.
 pub const VIP: &str = "10.91.0.250";
 
-/// The same plan with another release and its images; its programs come as before.
+/// The same plan with the next release and its images; its programs come as before.
 pub fn of_release(machines: &Machines, plan: &Value, version: &str) -> Value {
     let mut plan = plan.clone();
     plan["kubernetes"]["version"] = version.into();
-    let archive = |name: &str, roles: &[&str]| json!({ "file": machines.images_of(version).join(format!("{name}_{version}.tar")), "roles": roles });
+    let images = machines.images_of(version);
+    let archive = |name: &str, roles: &[&str]| json!({ "file": images.join(format!("{name}.tar")), "roles": roles });
+    let all: &[&str] = &["control-plane", "worker"];
     plan["images"] = json!({ "archives": [
-        archive("kube-apiserver", &["control-plane"]),
-        archive("kube-controller-manager", &["control-plane"]),
-        archive("kube-scheduler", &["control-plane"]),
-        archive("kube-proxy", &["control-plane", "worker"]),
+        archive(&format!("kube-apiserver_{version}"), &["control-plane"]),
+        archive(&format!("kube-controller-manager_{version}"), &["control-plane"]),
+        archive(&format!("kube-scheduler_{version}"), &["control-plane"]),
+        archive(&format!("kube-proxy_{version}"), all),
+        archive("coredns_v1.8.0", all),
+        archive("pause_3.4.1", all),
     ] });
     plan
 }

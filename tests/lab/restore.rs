@@ -12,7 +12,7 @@ use super::single_node::{digest, nothing_is_left_to_do};
 use super::slipway::Desk;
 
 /// The release the cluster goes to and comes back from.
-const NEXT: &str = "v1.20.15";
+const NEXT: &str = "v1.21.14";
 const HOST: &str = "up-46";
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 /// The snapshot that the documentation takes as its example.

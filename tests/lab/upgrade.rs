@@ -1,8 +1,8 @@
 //! A living cluster goes to another release: API servers first, then kubelets with their Nodes drained,
 //! without a disruption budget being broken and without a request that fails.
 //!
-//! The other release is the same source with a later patch version; `upgrade.drain: always` makes it
-//! take the way of a minor version.
+//! The other release is the same source that says it is the next minor version: images, labels and the
+//! names of objects change with it, and Nodes are drained.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -18,7 +18,7 @@ use super::single_node::nothing_is_left_to_do;
 use super::slipway::Desk;
 
 /// The release the clusters go to.
-const NEXT: &str = "v1.20.15";
+const NEXT: &str = "v1.21.14";
 
 /// How many runs of the long story are killed, and until when after their beginning.
 const KILLS: u32 = 5;
@@ -30,7 +30,6 @@ fn next(machines: &Machines, plan: &Value) -> Value {
     for program in ["kubelet", "kubectl"] {
         plan["binaries"][program]["upload"] = json!(machines.program_of(NEXT, program));
     }
-    plan["upgrade"] = json!({ "drain": "always" });
     plan
 }
 

@@ -31,7 +31,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    async fn graph(&self, simulation: &Simulation) -> (StepGraph, SimulatedCluster) {
+    pub async fn graph(&self, simulation: &Simulation) -> (StepGraph, SimulatedCluster) {
         match self {
             Self::Apply(plan) => {
                 let planned = planned(simulation, plan).await;
@@ -62,7 +62,7 @@ impl Operation {
     }
 
     /// Runs it to its end; everything must go well.
-    async fn finish(&self, simulation: &Simulation, context: &str) {
+    pub async fn finish(&self, simulation: &Simulation, context: &str) {
         let (graph, cluster) = self.graph(simulation).await;
         let report = simulation.carry_out(&graph, &cluster, &self.plan().limits, |_| {}).await.expect("nobody kills it");
         let failures: Vec<String> = report.failures().map(ToString::to_string).collect();
@@ -184,6 +184,13 @@ fn a_renewal_of_every_certificate_is_cut_off_anywhere() {
     });
 }
 
+/// Where a replacement of every CA goes next.
+pub async fn next_state(simulation: &Simulation, plan: &Arc<Plan>) -> Aims {
+    let facts = planning::probe_all(plan, &simulation.transport(), None).await.unwrap_or_else(|failure| panic!("{failure}")).0;
+    let positions = ClusterPair::of(plan).map(|pair| (pair, rotation::position(plan, &facts, pair).unwrap())).collect();
+    rotation::forward(&positions)
+}
+
 #[test]
 fn a_replacement_of_every_ca_is_cut_off_anywhere() {
     simulated(async {
@@ -192,9 +199,7 @@ fn a_replacement_of_every_ca_is_cut_off_anywhere() {
         let old = start.world().fingerprint();
         let mut states = 0;
         loop {
-            let facts = planning::probe_all(&plan, &start.transport(), None).await.unwrap_or_else(|failure| panic!("{failure}")).0;
-            let positions = ClusterPair::of(&plan).map(|pair| (pair, rotation::position(&plan, &facts, pair).unwrap())).collect();
-            let aims = rotation::forward(&positions);
+            let aims = next_state(&start, &plan).await;
             let ends = aims.values().any(|aim| aim.retire);
             let operation = Operation::Rotation(Arc::clone(&plan), aims);
             survives_some(&format!("CA replacement, state {states}"), &start, &operation, SAMPLE / 4).await;

@@ -15,7 +15,7 @@ use crate::crashes::{Operation, survives};
 use crate::plans::{beginning, host, names, plan, planned, settled, simulated, succeeded, text, voters};
 
 /// A plan with these hosts of a larger one, in whose world everything happens.
-fn part(all: &Plan, names: &[&str]) -> Arc<Plan> {
+pub fn part(all: &Plan, names: &[&str]) -> Arc<Plan> {
     let mut plan = all.clone();
     plan.hosts.retain(|host| names.contains(&host.name.as_str()));
     assert_eq!(plan.hosts.len(), names.len());
@@ -32,14 +32,14 @@ async fn living(before: &Arc<Plan>) -> Simulation {
     simulation
 }
 
-fn nodes(simulation: &Simulation) -> BTreeSet<String> {
+pub fn nodes(simulation: &Simulation) -> BTreeSet<String> {
     let world = simulation.world();
     let objects = world.clusters.values().flat_map(|cluster| cluster.objects.keys().cloned().collect::<Vec<_>>());
     objects.filter_map(|id| id.strip_prefix("Node/").map(str::to_owned)).collect()
 }
 
 /// What a host is, of a fingerprint.
-fn of(print: &Fingerprint, host: &str) -> Fingerprint {
+pub fn of(print: &Fingerprint, host: &str) -> Fingerprint {
     let own = print.iter().filter(|(name, _)| name.starts_with(&format!("{host}: ")));
     own.map(|(name, text)| (name.clone(), text.clone())).collect()
 }
@@ -56,7 +56,7 @@ fn marked(simulation: &Simulation, name: &str, mark: Option<&str>) {
 }
 
 /// Why a plan is refused, and that nothing was changed.
-async fn refused(simulation: &Simulation, plan: &Arc<Plan>) -> String {
+pub async fn refused(simulation: &Simulation, plan: &Arc<Plan>) -> String {
     let before = simulation.world().fingerprint();
     let failure = simulation.plan(plan).await.err().expect("it is refused");
     simulation.world().unlock_all();

@@ -14,6 +14,7 @@ use crate::cluster::ClusterError;
 use crate::cluster::etcd::{Etcd, Member, MemberId, MembershipApi as _};
 use crate::cluster::quorum::{self, Verdict, Voter};
 use crate::cluster::wire::{self, Tls};
+use crate::departed::may_have_member;
 use crate::names::HostName;
 use crate::plan::{Endpoint, Host};
 use crate::transport::Transport;
@@ -134,7 +135,7 @@ impl<T: Transport + 'static> LiveCluster<T> {
 
     /// Hosts with a member: the plan's, and those that are about to leave.
     pub(super) fn etcd_carriers(&self) -> impl Iterator<Item = &Host> {
-        self.plan.etcd_hosts().chain(self.leaving.iter().filter(|host| self.plan.has_etcd(host)))
+        self.plan.etcd_hosts().chain(self.leaving.iter().filter(|host| may_have_member(&self.plan, host)))
     }
 
     /// The members as the first of these hosts that answers knows them.

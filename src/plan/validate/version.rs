@@ -4,17 +4,15 @@ use super::super::field::field;
 use super::super::problem::Problems;
 use super::super::Plan;
 use super::syntax::is_repository;
-
-/// Minor releases of Kubernetes 1 that slipway makes.
-pub(super) const SUPPORTED_MINORS: [u32; 7] = [20, 31, 32, 33, 34, 35, 36];
+use crate::release::{Release, SUPPORTED};
 
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     let kubernetes = field("kubernetes");
     let version = plan.kubernetes.version;
-    if version.major != 1 || !SUPPORTED_MINORS.contains(&version.minor) {
+    if Release::of(version).is_err() {
         problems
             .error("version-unsupported", kubernetes.key("version"), format!("Kubernetes {version} is not supported"))
-            .hint("supported are v1.20 and v1.31 to v1.36");
+            .hint(format!("slipway knows {SUPPORTED}"));
     }
     if let Some(repository) = &plan.kubernetes.image_repository
         && !is_repository(repository)

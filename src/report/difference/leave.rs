@@ -17,8 +17,9 @@ use crate::phase::{Phase, StepId, Target};
 pub struct Leave {
     /// Which host.
     pub host: HostName,
-    /// Whether its pods are moved away before.
-    pub drained: bool,
+    /// Whether its pods are moved away before its Node is deleted; left out if it has no Node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drained: Option<bool>,
     /// Whether its member is taken out of etcd.
     pub member: bool,
     /// Whether its machine is reset.
@@ -33,7 +34,8 @@ pub(super) fn all(graph: &StepGraph) -> Vec<Leave> {
         let has = |wanted: fn(&Artifact) -> bool| steps.iter().flat_map(|step| &step.changes).any(|change| wanted(&change.artifact));
         (!steps.is_empty()).then(|| Leave {
             host: host.clone(),
-            drained: has(|artifact| matches!(artifact, Artifact::Departed(Departure::Drained { .. }))),
+            drained: has(|artifact| matches!(artifact, Artifact::Departed(Departure::Node { .. })))
+                .then(|| has(|artifact| matches!(artifact, Artifact::Departed(Departure::Drained { .. })))),
             member: has(|artifact| matches!(artifact, Artifact::Departed(Departure::Member { .. }))),
             reset: has(|artifact| matches!(artifact, Artifact::Undone(_))),
         })
@@ -44,11 +46,15 @@ pub(super) fn all(graph: &StepGraph) -> Vec<Leave> {
 impl fmt::Display for Leave {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "leaves for good: {}: ", self.host)?;
-        f.write_str(if self.drained { "pods moved away first, " } else { "pods NOT moved away first, " })?;
+        if let Some(drained) = self.drained {
+            f.write_str(if drained { "pods moved away first, " } else { "pods NOT moved away first, " })?;
+        }
         if self.member {
             f.write_str("etcd member removed, ")?;
         }
-        f.write_str("Node deleted, ")?;
+        if self.drained.is_some() {
+            f.write_str("Node deleted, ")?;
+        }
         f.write_str(if self.reset {
             "machine reset (lost with it: its keys, logs, local volumes and copy of etcd's data)"
         } else {

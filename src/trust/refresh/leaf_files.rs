@@ -82,8 +82,8 @@ pub fn settle(
 /// its files again with every connection since v3.2, API servers reload theirs since v1.17.)
 fn phase(plan: &Plan, leaf: &Leaf, decision: &Decision) -> Phase {
     let expired = matches!(decision, Decision::Issue(Reason::Expired { .. }) | Decision::Bring(_, Reason::Expired { .. }));
-    let carries = plan.host(&leaf.host).is_some_and(|host| On::Keepers.includes(plan, host));
-    if expired && carries { Phase::Authority } else { Phase::Certificates }
+    let carries = || plan.host(&leaf.host).is_some_and(|host| On::Keepers.includes(plan, host));
+    if expired && carries() { Phase::Authority } else { Phase::Certificates }
 }
 
 /// Adds the leaf's files to those of its host.

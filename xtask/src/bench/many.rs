@@ -3,7 +3,7 @@
 //! meets all of them.
 
 use super::document::{self, Row};
-use super::fleet::{Fleet, end_connections, nothing_to_do};
+use super::fleet::{Fleet, bare_round_trips, end_connections, nothing_to_do};
 use super::machine::{self, Machine};
 use super::measured::{self, Cost, median};
 use super::peers::{Peers, VERSIONS};
@@ -39,14 +39,16 @@ impl Default for Arguments {
 enum Contestant {
     SlipwayCold,
     SlipwayWarm,
+    Bare,
     Pyinfra,
     Ansible,
 }
 
 impl Contestant {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::SlipwayCold,
         Self::SlipwayWarm,
+        Self::Bare,
         Self::Pyinfra,
         Self::Ansible,
     ];
@@ -55,6 +57,7 @@ impl Contestant {
         match self {
             Self::SlipwayCold => "slipway, cold",
             Self::SlipwayWarm => "slipway, warm",
+            Self::Bare => "`ssh HOST true`, warm",
             Self::Pyinfra => "pyinfra (always cold)",
             Self::Ansible => "Ansible, warm",
         }
@@ -110,6 +113,7 @@ fn measure(fleet: &Fleet, program: &std::path::Path, arguments: &Arguments) -> R
         for who in Contestant::ALL {
             let command = match (who, &peers) {
                 (Contestant::SlipwayCold | Contestant::SlipwayWarm, _) => Some(fleet.apply(program, &runtime)?),
+                (Contestant::Bare, _) => Some(bare_round_trips(&runtime.join("slipway"))),
                 (_, None) => None,
                 (Contestant::Pyinfra, Some(peers)) => Some(peers.pyinfra()),
                 (Contestant::Ansible, Some(peers)) => {
@@ -125,6 +129,7 @@ fn measure(fleet: &Fleet, program: &std::path::Path, arguments: &Arguments) -> R
             match (who, &peers) {
                 (Contestant::Pyinfra, Some(peers)) => peers.check_pyinfra(&text)?,
                 (Contestant::Ansible, Some(peers)) => peers.check_ansible(&text)?,
+                (Contestant::Bare, _) => {}
                 _ => nothing_to_do(&text)?,
             }
             eprintln!(
@@ -166,7 +171,7 @@ impl Results {
     }
 
     fn rows(&self) -> Vec<Row> {
-        use Contestant::{Ansible, Pyinfra, SlipwayCold, SlipwayWarm};
+        use Contestant::{Ansible, Bare, Pyinfra, SlipwayCold, SlipwayWarm};
         let mut rows = Vec::new();
         // The goals are for 100 hosts; with fewer, nothing is said about them.
         let enough = self.hosts >= 100;
@@ -186,6 +191,8 @@ impl Results {
             format!("{value:.2} s; {:.0} ms of processor time per host on the operator's side", all.unwrap_or_default())
         };
         add("warm", self.elapsed(SlipwayWarm), &seconds, Some(1.0));
+        let times = |value: f64| format!("{value:.1} times as long");
+        add("warm, against a bare round trip to every host", self.ratio(SlipwayWarm, Bare), &times, None);
         add("warm, against pyinfra", self.ratio(SlipwayWarm, Pyinfra), &part, Some(0.1));
         add("warm, against Ansible", self.ratio(SlipwayWarm, Ansible), &part, Some(0.05));
         add("cold", self.elapsed(SlipwayCold), &cost, None);

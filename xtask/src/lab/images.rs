@@ -98,13 +98,14 @@ pub fn archives(cache: &Cache, version: &str) -> Result<PathBuf> {
             )?;
             // One layer, three images: the program acts by its first argument.
             let own = program_layer(&tool, "lab-tool")?;
+            let [pause, coredns] = tool_references(version);
             write(
-                "k8s.gcr.io/pause:3.2",
+                pause,
                 &["/usr/local/bin/lab-tool", "pause"],
                 &[&own],
             )?;
             write(
-                "k8s.gcr.io/coredns:1.7.0",
+                coredns,
                 &["/usr/local/bin/lab-tool", "coredns"],
                 &[&own],
             )?;
@@ -112,6 +113,18 @@ pub fn archives(cache: &Cache, version: &str) -> Result<PathBuf> {
         },
     )?;
     Ok(directory)
+}
+
+/// The names under which Kubernetes of a version looks for pause and CoreDNS.
+fn tool_references(version: &str) -> [&'static str; 2] {
+    if version.starts_with("v1.20.") {
+        ["k8s.gcr.io/pause:3.2", "k8s.gcr.io/coredns:1.7.0"]
+    } else {
+        [
+            "k8s.gcr.io/pause:3.4.1",
+            "k8s.gcr.io/coredns/coredns:v1.8.0",
+        ]
+    }
 }
 
 /// Builds our own small program, static, so that it runs in an empty image.

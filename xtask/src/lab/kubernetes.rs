@@ -138,10 +138,10 @@ fn parse(version: &str) -> Result<u8> {
             .collect()
     });
     match numbers.as_deref() {
-        Some([1, 20, patch]) if version == format!("v1.20.{patch}") => Ok(20),
+        Some([1, minor @ (20 | 21), patch]) if version == format!("v1.{minor}.{patch}") => Ok(*minor),
         _ => Err(Error::new(format!(
             "the lab cannot build Kubernetes `{version}`: its source is {SOURCE_VERSION}, \
-             which can be stamped as any v1.20.N"
+             which can be stamped as any v1.20.N or v1.21.N"
         ))),
     }
 }
@@ -197,12 +197,12 @@ mod tests {
     #[test]
     fn only_releases_of_the_source_are_accepted() {
         assert!(parse("v1.20.2").is_ok());
-        assert!(parse("v1.20.15").is_ok());
+        assert!(parse("v1.21.14").is_ok());
         for version in [
             "1.20.2",
             "v1.20",
             "v1.20.2-rc.1",
-            "v1.21.0",
+            "v1.22.0",
             "v1.20.02",
             "tree",
         ] {
