@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use openssh::{ForwardType, Socket};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -25,12 +24,14 @@ use crate::names::{HostName, RemotePath, Span};
 use crate::plan::{Host, Plan, Ssh};
 
 mod config;
+mod forwards;
 mod lock;
 mod payload;
 mod remote;
 mod session;
 
 pub use config::{ConfigError, UserConfig};
+use forwards::Forwards;
 use lock::Lock;
 use payload::{Cargo, SendError};
 use remote::{Remote, refusal};
@@ -134,13 +135,6 @@ struct Remotely {
     connection: Connection,
     lock: Mutex<Option<Lock>>,
     forwards: Mutex<Forwards>,
-}
-
-/// What is forwarded to the host's addresses, and by which session: forwards end with theirs.
-#[derive(Default)]
-struct Forwards {
-    session: usize,
-    sockets: BTreeMap<SocketAddr, PathBuf>,
 }
 
 impl Remotely {
@@ -382,25 +376,9 @@ impl Transport for SshTransport {
         let connection = &remotely.connection;
         let operation = format!("connect to {address}");
         let (session, number) = connection.session().await?;
-        let path = {
-            let mut forwards = remotely.forwards.lock().await;
-            if forwards.session < number {
-                *forwards = Forwards { session: number, ..Forwards::default() };
-            }
-            match forwards.sockets.get(&address) {
-                Some(path) => path.clone(),
-                None => {
-                    let name = format!("{}-{number}-{}", connection.short_name(), forwards.sockets.len());
-                    let path = self.forwards.path().join(name);
-                    let there = Socket::new(address.ip().to_string(), address.port());
-                    if let Err(error) = session.request_port_forward(ForwardType::Local, path.as_path(), there).await {
-                        return Err(connection.broken(&session, &operation, &error).await);
-                    }
-                    forwards.sockets.insert(address, path.clone());
-                    path
-                }
-            }
-        };
+        let mut forwards = remotely.forwards.lock().await;
+        let path = forwards.socket(connection, (&session, number), address, self.forwards.path()).await?;
+        drop(forwards);
         match UnixStream::connect(&path).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(_) => Err(TransportError::Lost { host: host.clone(), operation }),
@@ -449,12 +427,7 @@ impl Transport for SshTransport {
                 lock.release().await;
             }
             if let Some(session) = remotely.connection.opened() {
-                for (address, path) in std::mem::take(&mut *remotely.forwards.lock().await).sockets {
-                    let there = Socket::new(address.ip().to_string(), address.port());
-                    // A connection that is gone has no forwards.
-                    let _gone = session.close_port_forward(ForwardType::Local, path.as_path(), there).await;
-                    let _gone = std::fs::remove_file(&path);
-                }
+                remotely.forwards.lock().await.close(&session).await;
             }
             if !self.options.reuse {
                 remotely.connection.end().await;

@@ -135,29 +135,26 @@ fn the_cgroup_driver_changes_below_everything_that_runs() {
         let seen = groups(&machines, name);
         assert!(!seen.is_empty() && !seen.contains(".slice"), "{name}: {seen}");
     }
-    for (driver, sliced) in [("systemd", true), ("cgroupfs", false)] {
-        machines.step(&format!("to {driver}: host by host, with every pod made anew"));
-        wanted["runtime"]["cgroupDriver"] = json!(driver);
-        let file = write(&desk, driver, &wanted);
-        let shown = desk.run_for(0, &["diff", &file]);
-        for name in BOTH {
-            shown.says(&format!("drain of Node/{name}: for SystemdCgroup, cgroupDriver"));
-        }
-        shown.says("stop of kubelet.service");
-        let applied = desk.run_for(0, &["apply", &file, "--yes"]);
-        eprintln!("{}", applied.out);
-        everything_runs(&cluster);
-        for name in BOTH {
-            let seen = groups(&machines, name);
-            assert!(!seen.is_empty() && seen.lines().all(|line| line.contains(".slice") == sliced), "{name}: {seen}");
-            let on = format!("spec.nodeName={name}");
-            let ready = "jsonpath={.items[*].status.containerStatuses[*].ready}";
-            let seen = cluster.kubectl(&["get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-proxy", "--field-selector", &on, "--output", ready]);
-            assert_eq!(seen, "true", "kube-proxy on {name}");
-        }
-        cluster.serve(&desk, &format!("after-{driver}"), WORKER);
-        cluster.pod_address(&format!("after-{driver}"));
-        cluster.kubectl(&["delete", "pod", &format!("after-{driver}")]);
-        nothing_is_left_to_do(&desk, &file, 2);
+    machines.step("to systemd: host by host, with every pod made anew");
+    wanted["runtime"]["cgroupDriver"] = json!("systemd");
+    let file = write(&desk, "systemd", &wanted);
+    let shown = desk.run_for(0, &["diff", &file]);
+    for name in BOTH {
+        shown.says(&format!("drain of Node/{name}: for cgroupDriver, SystemdCgroup"));
     }
+    shown.says("stop of kubelet.service");
+    let applied = desk.run_for(0, &["apply", &file, "--yes"]);
+    eprintln!("{}", applied.out);
+    everything_runs(&cluster);
+    for name in BOTH {
+        let seen = groups(&machines, name);
+        assert!(!seen.is_empty() && seen.lines().all(|line| line.contains(".slice")), "{name}: {seen}");
+        let on = format!("spec.nodeName={name}");
+        let ready = "jsonpath={.items[*].status.containerStatuses[*].ready}";
+        let seen = cluster.kubectl(&["get", "pods", "-n", "kube-system", "-l", "k8s-app=kube-proxy", "--field-selector", &on, "--output", ready]);
+        assert_eq!(seen, "true", "kube-proxy on {name}");
+    }
+    cluster.serve(&desk, "after", WORKER);
+    cluster.pod_address("after");
+    nothing_is_left_to_do(&desk, &file, 2);
 }

@@ -49,6 +49,11 @@ remove_containers() {
       fail "containers cannot be removed: $(tr '\n' ' ' <"$lib/stage/containers")"
     fi
     timeout 30 ctr --address "$1" -n k8s.io tasks ls -q >"$lib/stage/tasks" || fail "containerd does not answer on $1"
+    # What `rm -f` does, a kill of all processes in a container's group, ends none where systemd's group of it
+    # is another. The end of the first process is the end of all in a namespace of processes.
+    if [ "$tries" -gt 1 ]; then
+      xargs -r -n 1 -P 8 timeout 30 ctr --address "$1" -n k8s.io tasks kill -s SIGKILL <"$lib/stage/tasks" >/dev/null 2>&1 || :
+    fi
     # Their exit status is that of the processes they end.
     xargs -r -n 1 -P 8 timeout 30 ctr --address "$1" -n k8s.io tasks rm -f <"$lib/stage/tasks" >/dev/null 2>"$lib/stage/answer" || :
     xargs -r -n 1 -P 8 timeout 30 ctr --address "$1" -n k8s.io containers rm <"$lib/stage/containers" >/dev/null 2>>"$lib/stage/answer" || :
