@@ -498,7 +498,8 @@ async fn a_machine_that_restarts_takes_its_connection_with_it_and_is_reached_aga
     };
     assert_eq!(greeting().await, Some(*b"hello"));
     let done = Mutex::new(Vec::new());
-    let restart = Bundle { restarts: true, ..script(SEVER, 1, 30) };
+    // What it says has to be on its way before its sshd is gone.
+    let restart = Bundle { restarts: true, ..script(&SEVER.replace("kill -9", "sleep 1; kill -9"), 1, 30) };
     transport.run(&host(), &restart, |index| done.lock().unwrap().push(index)).await.unwrap();
     assert_eq!(*done.lock().unwrap(), [0]);
     transport.restarted(&host()).await;
