@@ -25,6 +25,7 @@ const LONG: &[&str] = &[
     "expired::",
     "faults_living::",
     "grow::",
+    "heard::",
     "maintenance::",
     "rotation::",
     "secrets::",

@@ -10,7 +10,7 @@ use crate::error::{Explain as _, Result};
 use crate::fuzz;
 
 /// Tests that know how to do more.
-const FILTERS: &[&str] = &["adopt_several", "authority", "departures", "expired", "vip::", "cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap", "certificates", "faults", "grow", "maintenance::", "rotation", "secrets::", "no_text_of", "crashes::", "joins::", "contract::", "upgrade"];
+const FILTERS: &[&str] = &["adopt_several", "authority", "departures", "expired", "vip::", "cut_off", "properties::", "execute::", "shell::", "parse::", "killed_bootstrap", "certificates", "faults", "grow", "heard::", "maintenance::", "rotation", "secrets::", "no_text_of", "crashes::", "joins::", "contract::", "upgrade"];
 /// Cases of each property; the test command takes proptest's own 256 or fewer.
 const CASES: &str = "4096";
 /// How long each fuzz target runs, in seconds.
