@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// Planning for many hosts makes and drops many small texts: a quarter less time than with the C
+/// Planning for many hosts makes and drops many small texts: a fifth less time than with the C
 /// library's (`cargo xtask bench simulate`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
