@@ -105,6 +105,7 @@ pub fn has_step(plan: &Plan, step: &StepId) -> bool {
 /// The plan cannot be carried out even on simulated hosts.
 pub async fn rehearse(plan: &Arc<Plan>, seed: u64, now: Timestamp, kill: Option<&StepId>) -> Result<Rehearsal, Failure> {
     let calm = Simulation::new(plan, seed, now);
+    calm.world().forgetful = true;
     let planned = calm.plan(plan).await?;
     // The graph is the same for the run that is killed: it begins on the same hosts.
     let start = kill.map(|_| calm.fork());

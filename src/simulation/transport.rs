@@ -81,7 +81,7 @@ impl SimulatedTransport {
             let now = world.elapsed();
             world.retry(host, now);
             result.map_err(|Refused(reason)| MakeError::Refused(reason))?;
-            if !within {
+            if !within && !world.forgetful {
                 world.made.push((Some(step.clone()), artifact));
             }
         }

@@ -53,6 +53,8 @@ pub struct World {
     pub now: Timestamp,
     /// Changes that were made, in order: step and artifact.
     pub made: Vec<(Option<StepId>, String)>,
+    /// Nobody will read `made`: for ten thousand hosts it would be larger than what it tells of.
+    pub forgetful: bool,
     /// Commands sent to each host.
     pub round_trips: BTreeMap<HostName, usize>,
     /// What the API heard last of kubelets whose Nodes were ready, and when, counted from the beginning.
@@ -101,6 +103,7 @@ impl World {
             expects_loss: false,
             now,
             made: Vec::new(),
+            forgetful: false,
             round_trips: BTreeMap::new(),
             heard: BTreeMap::new(),
             unasked: BTreeSet::new(),
