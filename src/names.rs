@@ -183,6 +183,12 @@ impl KubernetesVersion {
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self { major, minor, patch }
     }
+
+    /// The minor release alone, as package repositories name it: `1.34`.
+    #[must_use]
+    pub fn minor_release(self) -> String {
+        format!("{}.{}", self.major, self.minor)
+    }
 }
 
 impl fmt::Display for KubernetesVersion {

@@ -125,7 +125,7 @@ fn version(plan: &Plan, program: Program) -> Option<String> {
 }
 
 fn repository(plan: &Plan, installer: Installer, local: &LocalFiles) -> [Artifact; 2] {
-    let minor = format!("{}.{}", plan.kubernetes.version.major, plan.kubernetes.version.minor);
+    let minor = plan.kubernetes.version.minor_release();
     let format = if installer == Installer::Apt { "deb" } else { "rpm" };
     let address = plan.packages.repository.replace("{minor}", &minor).replace("{format}", format);
     let file = |path: &str, text: String| Artifact::File { path: RemotePath::fixed(path), mode: Mode(0o644), content: Content::plain(text) };

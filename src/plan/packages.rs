@@ -58,8 +58,7 @@ impl SigningKey {
     /// Where it is fetched from, if it is no file.
     #[must_use]
     pub fn address(&self, version: KubernetesVersion) -> Option<String> {
-        let minor = format!("{}.{}", version.major, version.minor);
-        self.url.as_ref().map(|url| url.replace("{minor}", &minor))
+        self.url.as_ref().map(|url| url.replace("{minor}", &version.minor_release()))
     }
 }
 

@@ -212,7 +212,7 @@ fn pods(version: KubernetesVersion) -> PodFacts {
 
 fn objects(version: KubernetesVersion) -> ObjectFacts {
     let kubelet_config_map = if at(VERSIONED_KUBELET_CONFIG_MAP, version) {
-        format!("kubelet-config-{}.{}", version.major, version.minor)
+        format!("kubelet-config-{}", version.minor_release())
     } else {
         "kubelet-config".to_owned()
     };

@@ -14,7 +14,7 @@ use crate::error::{Explain as _, Result};
 use crate::lab;
 
 /// Debian packages that tests use when they are there, and skip a part without.
-const PACKAGES: &[&str] = &["apt-utils", "gnupg", "gnutls-bin", "openssh-client", "openssh-server", "openssl", "shellcheck"];
+const PACKAGES: &[&str] = &["apt-utils", "curl", "gnupg", "gnutls-bin", "openssh-client", "openssh-server", "openssl", "shellcheck"];
 
 /// Stories of the lab that take minutes each, with three control planes or more: `cargo xtask torture`
 /// runs them. What begins with these words is left out by whoever runs the tests.
