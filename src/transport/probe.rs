@@ -18,7 +18,7 @@ pub const BEGIN: &str = "@slipway-begin";
 pub const END: &str = "@slipway-end";
 
 /// Finds what is to be told of the roots; follows the words of `find` that choose.
-const PACK: &str = "tar --numeric-owner --format=gnu --no-recursion --null -T - -cf - 2>/dev/null | head -c 50331648 | base64";
+const PACK: &str = "tar --numeric-owner --format=gnu --no-recursion --null -T - -cf - 2>/dev/null | base64";
 
 /// Asks when the kubelet was started, in the words of a probe; `parse::kubelet_began` reads the answer. For
 /// one that was started after the probe.
@@ -44,13 +44,9 @@ pub fn script(request: &ProbeRequest) -> String {
     }
     script.fixed("look_system");
     script.call("look_commands", &request.commands);
-    for command in ["containerd", "kubelet"] {
-        if request.commands.iter().any(|wanted| wanted == command) {
-            script.call("look_version", [command]);
-        }
-    }
+    script.call("look_versions", request.commands.iter().filter(|wanted| ["containerd", "kubelet"].contains(&wanted.as_str())));
     script.call("look_modules", request.modules.iter().map(|module| module.replace('-', "_")));
-    script.call("look_parameters", request.sysctls.iter().map(|key| parameter_file(key)));
+    script.call("look_kernel", request.sysctls.iter().map(|key| parameter_file(key)));
     script.call("look_units", &request.units);
     if let Some(socket) = &request.socket {
         script.call("look_runtime", [socket.as_str()]);
@@ -96,17 +92,17 @@ fn files(script: &mut Script, request: &ProbeRequest) {
     // Without content: what the request says, and what is larger than 1 MiB (2048 blocks of 512 bytes).
     let mut listed: Vec<&str> = vec!["-xdev", "-type", "f", "!", "-path", "*\n*", "(", "-size", "+2048"];
     listed.extend(unread.iter().flat_map(|pattern| ["-o", "-path", pattern]));
-    listed.extend([")", "-exec", "stat", "-c", "%a %u %g %n", "--", "{}", "+"]);
+    listed.extend([")", "-printf", "%m %U %G %p\\n"]);
     script.fixed("if [ $# -gt 0 ]; then");
     script.fixed("section listed\n{");
-    script.call("timeout 60 find -H \"$@\"", listed);
+    script.call("find -H \"$@\"", listed);
     script.fixed("} 2>/dev/null");
 
     let mut packed: Vec<&str> = vec!["-xdev", "!", "-path", "*\n*"];
     packed.extend(unread.iter().flat_map(|pattern| ["!", "(", "-type", "f", "-path", pattern, ")"]));
     packed.extend(["(", "-type", "d", "-o", "-type", "l", "-o", "-type", "f", "-size", "-2049", ")", "-print0"]);
     script.fixed("section tar\n{");
-    script.call("timeout 60 find -H \"$@\"", packed);
+    script.call("find -H \"$@\"", packed);
     if !request.directories.is_empty() {
         script.call("for wanted in", request.directories.iter().map(|path| relative(path.as_str())));
         script.fixed("do if [ -d \"$wanted\" ]; then printf '%s\\0' \"$wanted\"; fi; done");
@@ -124,7 +120,7 @@ pub fn fetch_script<'a>(paths: impl IntoIterator<Item = &'a str>) -> String {
     script.call("for wanted in", paths.into_iter().map(relative));
     script.fixed("do if [ -f \"$wanted\" ]; then set -- \"$@\" \"$wanted\"; fi; done");
     script.fixed("printf '\\n@slipway-begin\\n@tar\\n'");
-    script.fixed("if [ $# -gt 0 ]; then tar --numeric-owner --format=gnu -h -cf - -- \"$@\" | head -c 50331648 | base64; fi");
+    script.fixed("if [ $# -gt 0 ]; then tar --numeric-owner --format=gnu -h -cf - -- \"$@\" | base64; fi");
     script.fixed("printf '@slipway-end\\n'");
     script.finish()
 }

@@ -58,7 +58,7 @@ fn answer() -> Vec<u8> {
             text.push_str(&format!("{key}={}\n", EVIL.replace('\r', "")));
         }
     }
-    for section in ["swap", "addresses", "images", "containerd", "kubelet", "units", "tasks", "programs", "listening"] {
+    for section in ["swap", "addresses", "images", "containerd", "kubelet", "units", "tasks", "programs", "kernel"] {
         text.push_str(&format!("@{section}\n{evil} {evil} {evil} ActiveState={evil}\nActiveState={evil}\n", evil = EVIL.replace('\r', "")));
     }
     text.push_str("@slipway-end\n");

@@ -39,7 +39,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         addresses: addresses(sections),
         machine_id: value("machine_id"),
         clock: seconds(sections.value("system", "clock")).unwrap_or(0.0),
-        listening: sections.lines("listening").filter_map(listening_port).map(|port| (port, String::new())).collect(),
+        listening: sections.lines("kernel").filter_map(listening_port).map(|port| (port, String::new())).collect(),
         commands: sections.values("commands").filter(|(_, path)| is_plain_path(path)).map(|(name, path)| (printable(name), path.to_owned())).collect(),
         containerd_version: version_word(sections, "containerd", 2).trim_start_matches('v').to_owned(),
         runtime_answers: sections.has("runtime", "answers")
@@ -198,8 +198,9 @@ fn count_of_list(list: &str) -> u32 {
     list.split(',').map(count).fold(0, u32::saturating_add)
 }
 
-/// The port of a line of /proc/net/tcp: `0: 0100007F:1F90 00000000:0000 0A …`.
+/// The port of a line of /proc/net/tcp or tcp6: `proc/net/tcp: 0: 0100007F:1F90 00000000:0000 0A …`.
 fn listening_port(line: &str) -> Option<u16> {
+    let (_, line) = line.strip_prefix("proc/net/tcp")?.split_once(':')?;
     let mut words = line.split_whitespace().skip(1);
     let (_, port) = words.next()?.rsplit_once(':')?;
     (words.nth(1)? == "0A").then(|| u16::from_str_radix(port, 16).ok())?
@@ -223,7 +224,7 @@ pub(super) fn snapshots(sections: &Sections<'_>) -> BTreeSet<Taken> {
 /// A `FILE:VALUE` line.
 fn parameter<'a>(sections: &Sections<'a>, key: &str) -> Option<&'a str> {
     let file = parameter_file(key);
-    sections.lines("sysctls").find_map(|line| line.strip_prefix(&file)?.strip_prefix(':'))
+    sections.lines("kernel").find_map(|line| line.strip_prefix(&file)?.strip_prefix(':'))
 }
 
 /// `df -P -k`: the paths are told by the mount points they are on, in the order asked for.

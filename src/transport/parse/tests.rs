@@ -147,7 +147,7 @@ proptest! {
     #[test]
     fn any_lines_are_read_without_panic(
         lines in proptest::collection::vec(
-            ("(@(system|os|swap|listening|addresses|fib|inet6|free|commands|containerd|kubelet|modules|sysctls|stamps|units|runtime|images|tasks|etcd|snapshots|programs|notes|listed|tar))?", "[ -~]{0,30}|[0-9A-F: ]{0,30}|(cpus|memory|clock|path|size)=[0-9,-]{0,20}"),
+            ("(@(system|os|swap|addresses|fib|inet6|free|commands|containerd|kubelet|modules|kernel|stamps|units|runtime|images|tasks|etcd|snapshots|programs|notes|listed|tar))?", "[ -~]{0,30}|[0-9A-F: ]{0,30}|(cpus|memory|clock|path|size)=[0-9,-]{0,20}"),
             0..60,
         )
     ) {

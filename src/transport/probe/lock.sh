@@ -13,10 +13,16 @@ take_lock() {
     exit 0
   fi
   printf '%s\n' "$1" >"$ROOT/run/slipway/lock"
-  # A step of an engine that died may still run: what it changes must not be missed by the probe.
-  exec 8>>"$ROOT/run/slipway/step.lock"
-  flock -w 30 8 || refuse 'a step of an earlier run is still at work after 30 seconds; try again when it has ended'
-  exec 8>&-
+  # A step of an engine that died may still run: what it changes must not be missed by the probe. While
+  # one does, it has a directory.
+  for step in "$ROOT"/run/slipway/step-* "$ROOT"/var/lib/slipway/work/step-*; do
+    if [ -e "$step" ]; then
+      exec 8>>"$ROOT/run/slipway/step.lock"
+      flock -w 30 8 || refuse 'a step of an earlier run is still at work after 30 seconds; try again when it has ended'
+      exec 8>&-
+      break
+    fi
+  done
 }
 
 # note_version NAME PROGRAM ANSWER: for the next probe; /run is empty after a boot.

@@ -83,8 +83,6 @@ look_system() {
   if [ -r "$ROOT/etc/os-release" ]; then lines "$ROOT/etc/os-release"; else lines "$ROOT/usr/lib/os-release"; fi
   section swap
   lines "$ROOT/proc/swaps"
-  section listening
-  grep -h ' 0A ' "$ROOT/proc/net/tcp" "$ROOT/proc/net/tcp6" 2>/dev/null
   section addresses
   if ! ip -o addr show 2>/dev/null; then
     section fib
@@ -108,17 +106,28 @@ look_commands() {
 # note_version NAME PROGRAM ANSWER: only a probe with the lock writes; see lock.sh.
 note_version() { :; }
 
-# look_version NAME: what the program says of itself. Starting a kubelet for that costs a tenth of a
+# look_versions NAME...
+look_versions() {
+  for wanted in "$@"; do
+    shift
+    find_command "$wanted"
+    if [ -n "$found" ]; then set -- "$@" "$found"; fi
+  done
+  programs=
+  if [ $# -gt 0 ]; then programs=$(stat -c '|%n %s %d:%i %y %z |' -- "$@" 2>/dev/null); fi
+  for found in "$@"; do look_version "${found##*/}"; done
+}
+
+# look_version NAME: what the program $found says of itself. Starting a kubelet for that costs a tenth of a
 # second of processor time, more than everything else here, so what a probe with the lock was told
 # is believed for as long as the very same file is there. Not of links and small files: behind
 # those the program can change while they stay.
 look_version() {
   section "$1"
-  find_command "$1"
-  if [ -z "$found" ]; then return; fi
-  program=
-  if [ ! -L "$found" ]; then program=$(stat -c '%s %d:%i %y %z' -- "$found" 2>/dev/null) || program=; fi
-  if [ -n "$program" ] && [ "${program%% *}" -gt 4000000 ]; then program="$found $program"; else program=; fi
+  program=${programs#*"|$found "}
+  program=${program%% |*}
+  # A link has the size of its target's name.
+  if [ "${program%% *}" -gt 4000000 ] 2>/dev/null; then program="$found $program"; else program=; fi
   if [ -n "$program" ] && [ -r "$ROOT/run/slipway/version-$1" ]; then
     noted=
     answer=
@@ -156,12 +165,12 @@ look_modules() {
   done
 }
 
-# look_parameters FILE...
+# look_kernel FILE...: parameters, whose lines do not begin with a space, and sockets that are listened on.
 # Not with `show`: the shell's `read` asks for one byte after another, and of a number the kernel
-# gives the first only. One process for all of them; of a single file grep would not tell the name.
-look_parameters() {
-  section sysctls
-  grep -s '' -- "$@" /dev/null
+# gives the first only. One process for all of them.
+look_kernel() {
+  section kernel
+  grep -s -e '^[^ ]' -e '^$' -e ' 0A ' -- "$@" proc/net/tcp proc/net/tcp6
 }
 
 look_stamps() {
@@ -172,8 +181,10 @@ look_stamps() {
 look_units() {
   look_stamps "$@"
   section units
+  # Of most hosts nothing needs to be known of it.
+  if [ -e "$ROOT/run/systemd/resolve/resolv.conf" ]; then set -- "$@" systemd-resolved.service; fi
   # Times are told in the zone of whoever asks.
-  TZ=UTC timeout 10 systemctl show -p ActiveState,UnitFileState,LoadState,ExecMainStartTimestamp,ExecMainStartTimestampMonotonic -- "$@" systemd-resolved.service 2>/dev/null
+  TZ=UTC timeout 10 systemctl show -p ActiveState,UnitFileState,LoadState,ExecMainStartTimestamp,ExecMainStartTimestampMonotonic -- "$@" 2>/dev/null
 }
 
 # look_tasks: the containers with a process. containerd keeps a directory for each below its usual
@@ -203,7 +214,7 @@ look_runtime() {
     if [ -n "$found" ]; then
       printf 'ctr\n'
       section images
-      timeout 10 "$found" --address "$1" -n k8s.io images ls -q 2>/dev/null && section runtime && printf 'answers\n'
+      "$found" --connect-timeout 10s --timeout 10s --address "$1" -n k8s.io images ls -q 2>/dev/null && section runtime && printf 'answers\n'
       look_tasks "$1"
     fi
   fi

@@ -5,11 +5,11 @@ use super::super::shell::Script;
 use crate::names::RemotePath;
 
 /// Becomes root if need be, then runs the text given as `$0`.
-const ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then exec sh -c "$0"; fi
-exec sudo -n -- sh -c "$0""#;
+const ROOT: &str = r#"while read -r key _ user _ && [ "$key" != Uid: ]; do :; done </proc/self/status
+if [ "$user" = 0 ]; then eval "$0"; else exec sudo -n -- sh -c "$0"; fi"#;
 
 /// As the login user, for plans that say `sudo: false`.
-const AS_IS: &str = r#"exec sh -c "$0""#;
+const AS_IS: &str = r#"eval "$0""#;
 
 /// Reads a script (its length in bytes on a line before it) and becomes it.
 const EVAL: &str = r#"IFS= read -r length && script=$(head -c "$length") && eval "$script""#;
