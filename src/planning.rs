@@ -189,7 +189,7 @@ pub async fn plan<T: Transport, C: Cluster>(
         let phases: BTreeSet<Phase> = options.phases.iter().copied().collect();
         graph = graph.select(&hosts, &phases).map_err(|error| Failure::from_error(Kind::Plan, &error))?;
     }
-    upgrade::order::check(&plan, &facts, &graph).map_err(|refusals| refused(&refusals, upgrade::order::OrderRefusal::hint))?;
+    upgrade::order::check(&plan, &facts, &nodes, &graph).map_err(|refusals| refused(&refusals, upgrade::order::OrderRefusal::hint))?;
     warnings.extend(upgrade_findings(&plan, &facts, &nodes, &graph, &cluster, unkept).await?);
     Ok(Planned { stage: standing.stage, plan: Arc::clone(&plan), warnings, graph, cluster, absent })
 }

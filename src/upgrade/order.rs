@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::api_server;
+use super::turns::{NodeSeen, Turns};
 use crate::facts::Facts;
 use crate::graph::StepGraph;
 use crate::names::{HostName, KubernetesVersion};
@@ -39,11 +40,17 @@ impl OrderRefusal {
     }
 }
 
-/// Looks at the steps that only an upgrade has, and at the API servers that this run does not touch.
+/// Looks at the steps that bring something its next version after the API servers, and at the API servers that
+/// this run does not touch. A kubelet that is only given other settings stays what it is.
 ///
 /// # Errors
 /// One reason for each step that would overtake one of them.
-pub fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, graph: &StepGraph) -> Result<(), Vec<OrderRefusal>> {
+pub fn check(
+    plan: &Plan,
+    facts: &BTreeMap<HostName, Facts>,
+    nodes: &BTreeMap<HostName, NodeSeen>,
+    graph: &StepGraph,
+) -> Result<(), Vec<OrderRefusal>> {
     let wanted = plan.kubernetes.version;
     let chosen = |phase: Phase, host: &HostName| graph.is_selected(&StepId { phase, target: Target::Host(host.clone()) });
     let behind = plan.control_planes().find_map(|host| {
@@ -55,9 +62,15 @@ pub fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, graph: &StepGraph) 
         }
     });
     let Some((host, running)) = behind else { return Ok(()) };
+    let turns = Turns::of(plan, facts, nodes);
+    let brings = |id: &StepId| match (id.phase, &id.target) {
+        (Phase::Controllers, _) => true,
+        (Phase::KubeletUpgrade, Target::Host(name)) => facts.get(name).is_some_and(|facts| turns.goes_on(name, facts)),
+        _ => false,
+    };
     let late: BTreeSet<StepId> = graph
         .steps()
-        .filter(|step| matches!(step.id.phase, Phase::Controllers | Phase::KubeletUpgrade))
+        .filter(|step| brings(&step.id))
         .filter(|step| graph.is_selected(&step.id) && step.changes.iter().any(|change| !change.artifact.is_of_cluster()))
         .map(|step| step.id.clone())
         .collect();
@@ -70,7 +83,8 @@ pub fn check(plan: &Plan, facts: &BTreeMap<HostName, Facts>, graph: &StepGraph) 
 mod tests {
     use super::*;
     use crate::artifact::Secret;
-    use crate::facts::{FoundFile, FoundKind};
+    use crate::desired::kubelet::UNIT;
+    use crate::facts::{FoundFile, FoundKind, FoundUnit};
     use crate::graph::Step;
     use crate::graph::tests::{file, object};
     use crate::names::{Digest, Mode, RemotePath};
@@ -80,10 +94,10 @@ mod tests {
     fn plan() -> Plan {
         let host = |name: &str, number: u32, role: &str| format!("  - {{name: {name}, address: 192.0.2.{number}, roles: [{role}]}}\n");
         let hosts = [host("a", 1, "control-plane"), host("b", 2, "control-plane"), host("w", 3, "worker")].concat();
-        crate::yaml::read(&format!("version: 1\nkubernetes: {{version: v1.34.2}}\nendpoint: {{localProxy: {{}}}}\nhosts:\n{hosts}")).unwrap()
+        crate::yaml::read(&format!("version: 1\nkubernetes: {{version: v1.34.2}}\nbinaries: {{kubelet: {{upload: x}}}}\nendpoint: {{localProxy: {{}}}}\nhosts:\n{hosts}")).unwrap()
     }
 
-    /// API servers of these versions; a host without one was not seen.
+    /// API servers of these versions, and a worker whose kubelet is the older one; a host without one was not seen.
     fn facts(running: &[(&str, &str)]) -> BTreeMap<HostName, Facts> {
         let one = |(host, version): &(&str, &str)| {
             let manifest = format!("{{spec: {{containers: [{{image: 'r/kube-apiserver:{version}'}}]}}}}");
@@ -92,7 +106,17 @@ mod tests {
             facts.state.files.insert(RemotePath::fixed(API_SERVER_MANIFEST), FoundFile { mode: Mode(0o600), owner: 0, group: 0, kind });
             (host.parse().unwrap(), facts)
         };
-        running.iter().map(one).collect()
+        let mut facts: BTreeMap<HostName, Facts> = running.iter().map(one).collect();
+        facts.insert("w".parse().unwrap(), kubelet("v1.33.4"));
+        facts
+    }
+
+    /// A host on which a kubelet of that version has run.
+    fn kubelet(version: &str) -> Facts {
+        let mut facts = Facts::default();
+        facts.system.kubelet_version = version.into();
+        facts.state.units.insert(UNIT.into(), FoundUnit { active: "active".into(), enabled: "enabled".into(), ..FoundUnit::default() });
+        facts
     }
 
     fn step(phase: Phase, host: &str) -> Step {
@@ -101,11 +125,21 @@ mod tests {
 
     /// What is refused if only these hosts and phases are chosen; none means all.
     fn refused(running: &[(&str, &str)], steps: Vec<Step>, hosts: &[&str], phases: &[Phase]) -> Vec<String> {
+        refused_by(&facts(running), &BTreeMap::new(), steps, hosts, phases)
+    }
+
+    fn refused_by(
+        facts: &BTreeMap<HostName, Facts>,
+        nodes: &BTreeMap<HostName, NodeSeen>,
+        steps: Vec<Step>,
+        hosts: &[&str],
+        phases: &[Phase],
+    ) -> Vec<String> {
         let plan = plan();
         let graph = StepGraph::build(&plan, Stage::Living, steps, &plan.limits).unwrap();
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
         let graph = graph.select(&hosts, &phases.iter().copied().collect()).unwrap();
-        let refusals = check(&plan, &facts(running), &graph).err().unwrap_or_default();
+        let refusals = check(&plan, facts, nodes, &graph).err().unwrap_or_default();
         refusals.iter().map(|refusal| format!("{refusal}; {}", refusal.hint())).collect()
     }
 
@@ -136,6 +170,18 @@ mod tests {
     fn an_api_server_that_was_not_seen_counts_as_old() {
         let said = refused(&[("a", "v1.34.2")], vec![step(Phase::KubeletUpgrade, "w")], &["w"], &[]);
         assert!(said.len() == 1 && said[0].contains("while the API server on b was not seen"), "{said:?}");
+    }
+
+    #[test]
+    fn other_settings_of_a_kubelet_are_no_version() {
+        let settings = || vec![step(Phase::KubeletUpgrade, "w")];
+        let mut facts = facts(&[("a", "v1.34.2")]);
+        facts.insert("w".parse().unwrap(), kubelet("v1.34.2"));
+        assert_eq!(refused_by(&facts, &BTreeMap::new(), settings(), &["w"], &[]), Vec::<String>::new());
+        // The program is new already, what runs is not: a restart would bring it.
+        let runs = NodeSeen { version: Some("v1.33.4".parse().unwrap()), ..NodeSeen::default() };
+        let nodes = BTreeMap::from([("w".parse().unwrap(), runs)]);
+        assert_eq!(refused_by(&facts, &nodes, settings(), &["w"], &[]).len(), 1);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl<'a> Turns<'a> {
             defer_controllers(changes);
         }
         let left = self.nodes.get(&host.name).is_some_and(|seen| seen.left_cordoned);
-        let hop = self.hop(host, facts);
+        let hop = self.hop(&host.name, facts);
         let care = if has_run(facts) { Care::of(wanted, changes) } else { Care::default() };
         let runs = is_active(facts);
         if !runs {
@@ -132,15 +132,21 @@ impl<'a> Turns<'a> {
         }
     }
 
+    /// Whether the kubelet of this host goes to another version.
+    #[must_use]
+    pub fn goes_on(&self, host: &HostName, facts: &Facts) -> bool {
+        self.hop(host, facts).is_some()
+    }
+
     /// From which version to which the kubelet of this host goes, if it does: by what its Node reports, else
     /// by what is installed.
-    fn hop(&self, host: &Host, facts: &Facts) -> Option<Hop> {
+    fn hop(&self, host: &HostName, facts: &Facts) -> Option<Hop> {
         // One that never ran is made, not upgraded.
         if !has_run(facts) {
             return None;
         }
         let installed = facts.system.kubelet_version.parse().ok();
-        let from = self.nodes.get(&host.name).and_then(|seen| seen.version).or(installed);
+        let from = self.nodes.get(host).and_then(|seen| seen.version).or(installed);
         let to = self.target(facts)?;
         (from.is_some() && from != Some(to)).then_some(Hop { from, to })
     }
