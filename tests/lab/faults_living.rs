@@ -128,7 +128,7 @@ fn a_living_cluster_is_changed_while_parts_of_it_fail() {
     machines.power_on(last);
     eventually("it is back", Duration::from_secs(120), || cluster.at(&machines, last).ask(&["get", "--raw", "/readyz"]));
 
-    let rounds = if std::env::var_os("SLIPWAY_TORTURE").is_some() { 8 } else { 1 };
+    let rounds = if std::env::var_os("SLIPWAY_TORTURE").is_some() { 5 } else { 1 };
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |time| time.subsec_nanos());
     for round in 0..rounds {
         change_while_a_member_is_killed(&machines, &desk, &cluster, &mut plan, round, seed.rotate_left(11 * u32::try_from(round).unwrap_or(0)));

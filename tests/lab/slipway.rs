@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than any run takes that comes to an end.
-const LIMIT: Duration = Duration::from_secs(480);
+/// Longer than any run takes that comes to an end. A kubelet starts a component that ended several times only
+/// after up to five minutes.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// Where a test runs slipway: its files, and the program's own state.
 pub struct Desk {

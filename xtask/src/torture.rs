@@ -1,7 +1,7 @@
 //! `cargo xtask torture`: what is too long for the test command. The same tests with more of
 //! everything: a death at every call of every command of a step's script, a cut after every file of a
 //! PKI, many more random graphs, plans and answers, a bootstrap killed twelve times (with three
-//! control planes eight times), a line that goes silent in a step, and eight rolling changes with an
+//! control planes eight times), a line that goes silent in a step, and five rolling changes with an
 //! etcd member killed at any moment. At the end libFuzzer looks for inputs that no test has.
 
 use std::process::{Command, ExitCode};
