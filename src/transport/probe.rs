@@ -1,13 +1,14 @@
 //! The script that looks at a host: everything in one go, so a host in sync costs one round trip.
 //!
 //! Pure. Invariant: without the lock the script writes nothing: no file, no temporary file, no
-//! redirection but to `/dev/null` (a test reads the text for that). The answer is lines, in
+//! redirection but to `/dev/null` and to its own streams (a test reads the text for that). The answer is lines, in
 //! sections that begin with `@NAME`; the content of files is a tar stream in base64, so that no
 //! byte of a file can look like the end of the answer. `parse` reads it.
 
 use super::ProbeRequest;
 use super::script::sysctl_file;
 use super::shell::{Script, find_pattern};
+use crate::names::RemotePath;
 
 const LOOK: &str = include_str!("probe/look.sh");
 const LOCK: &str = include_str!("probe/lock.sh");
@@ -16,6 +17,9 @@ const LOCK: &str = include_str!("probe/lock.sh");
 pub const BEGIN: &str = "@slipway-begin";
 /// The answer is whole.
 pub const END: &str = "@slipway-end";
+
+/// Looked at besides the units of a request, where it has written a file.
+const RESOLVED: &str = "systemd-resolved.service";
 
 /// Finds what is to be told of the roots; follows the words of `find` that choose.
 const PACK: &str = "tar --numeric-owner --format=gnu --no-recursion --null -T - -cf - 2>/dev/null | base64";
@@ -44,19 +48,23 @@ pub fn script(request: &ProbeRequest) -> String {
     }
     script.fixed("look_system");
     script.call("look_commands", &request.commands);
-    script.call("look_versions", request.commands.iter().filter(|wanted| ["containerd", "kubelet"].contains(&wanted.as_str())));
+    let socket = request.socket.as_ref().map_or("", RemotePath::as_str);
+    let programs = request.programs.iter().map(|path| relative(path.as_str()).to_owned());
+    let starts = request.units.iter().map(String::as_str).chain([RESOLVED]).map(|unit| format!("run/systemd/units/invocation:{unit}"));
+    script.call("look_stat", [socket.to_owned()].into_iter().chain(programs).chain(starts));
+    script.fixed("look_version containerd \"$containerd\"\nlook_version kubelet \"$kubelet\"");
     script.call("look_modules", request.modules.iter().map(|module| module.replace('-', "_")));
     script.call("look_kernel", request.sysctls.iter().map(|key| parameter_file(key)));
     script.call("look_units", &request.units);
-    if let Some(socket) = &request.socket {
-        script.call("look_runtime", [socket.as_str()]);
+    if !socket.is_empty() {
+        script.call("look_runtime", [socket]);
     }
     if let Some(directory) = &request.etcd_directory {
         script.call("look_etcd", [directory.as_str()]);
         script.fixed("look_snapshots");
     }
     if !request.programs.is_empty() {
-        script.call("look_programs", request.programs.iter().map(|path| relative(path.as_str())));
+        script.fixed("look_notes");
     }
     if !request.packages.is_empty() {
         script.call("look_packages", &request.packages);
@@ -87,29 +95,23 @@ fn files(script: &mut Script, request: &ProbeRequest) {
     }
     script.call("for wanted in", roots);
     script.fixed("do if [ -e \"$wanted\" ] || [ -L \"$wanted\" ]; then set -- \"$@\" \"$wanted\"; fi; done");
-    let unread: Vec<String> = request.without_content.iter().map(|path| find_pattern(relative(path.as_str()))).collect();
-
-    // Without content: what the request says, and what is larger than 1 MiB (2048 blocks of 512 bytes).
-    let mut listed: Vec<&str> = vec!["-xdev", "-type", "f", "!", "-path", "*\n*", "(", "-size", "+2048"];
-    listed.extend(unread.iter().flat_map(|pattern| ["-o", "-path", pattern]));
-    listed.extend([")", "-printf", "%m %U %G %p\\n"]);
     script.fixed("if [ $# -gt 0 ]; then");
-    script.fixed("section listed\n{");
-    script.call("find -H \"$@\"", listed);
-    script.fixed("} 2>/dev/null");
-
-    let mut packed: Vec<&str> = vec!["-xdev", "!", "-path", "*\n*"];
-    packed.extend(unread.iter().flat_map(|pattern| ["!", "(", "-type", "f", "-path", pattern, ")"]));
-    packed.extend(["(", "-type", "d", "-o", "-type", "l", "-o", "-type", "f", "-size", "-2049", ")", "-print0"]);
-    script.fixed("section tar\n{");
-    script.call("find -H \"$@\"", packed);
+    // Lines and the stream come from one `find`, so the lines wait in a variable.
+    script.fixed("section tar\nexec 4>&1\nlisted=$({\n{");
     if !request.directories.is_empty() {
         script.call("for wanted in", request.directories.iter().map(|path| relative(path.as_str())));
         script.fixed("do if [ -d \"$wanted\" ]; then printf '%s\\0' \"$wanted\"; fi; done");
     }
+    // Without content: what the request says, and what is larger than 1 MiB (2048 blocks of 512 bytes).
+    let unread: Vec<String> = request.without_content.iter().map(|path| find_pattern(relative(path.as_str()))).collect();
+    let mut words: Vec<&str> = vec!["-xdev", "!", "-path", "*\n*", "(", "-type", "f", "(", "-size", "+2048"];
+    words.extend(unread.iter().flat_map(|pattern| ["-o", "-path", pattern]));
+    words.extend([")", "-fprintf", "/dev/fd/3", "%m %U %G %p\\n"]);
+    words.extend(["-o", "(", "-type", "d", "-o", "-type", "l", "-o", "-type", "f", ")", "-print0", ")"]);
+    script.call("exec find -H \"$@\"", words);
     script.fixed("} 2>/dev/null |");
     script.fixed(PACK);
-    script.fixed("fi");
+    script.fixed("} 3>&1 >&4)\nsection listed\nprintf '%s\\n' \"$listed\"\nfi");
 }
 
 /// The script that reads files, following links. Files that are not there are left out.

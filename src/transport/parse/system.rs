@@ -38,7 +38,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         cgroup_version: if sections.value("system", "cgroup") == "2" { 2 } else { 1 },
         addresses: addresses(sections),
         machine_id: value("machine_id"),
-        clock: seconds(sections.value("system", "clock")).unwrap_or(0.0),
+        clock: seconds(clock(sections)).unwrap_or(0.0),
         listening: sections.lines("kernel").filter_map(listening_port).map(|port| (port, String::new())).collect(),
         commands: sections.values("commands").filter(|(_, path)| is_plain_path(path)).map(|(name, path)| (printable(name), path.to_owned())).collect(),
         containerd_version: version_word(sections, "containerd", 2).trim_start_matches('v').to_owned(),
@@ -48,12 +48,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         cni_directory: Some(value("cni")).filter(|directory| is_plain_path(directory)),
         systemd_resolved: sections.value("system", "resolved") == "yes" && resolved_runs(request, sections),
         ca_directories: sections.values("system").filter(|(key, _)| *key == "ca").map(|(_, path)| printable(path)).collect(),
-        modules: request
-            .modules
-            .iter()
-            .filter(|module| sections.has("modules", &module.replace('-', "_")))
-            .cloned()
-            .collect(),
+        modules: modules(request, sections),
         sysctls: request.sysctls.iter().filter_map(|key| Some((key.clone(), printable(parameter(sections, key)?)))).collect(),
         root: sections.value("system", "uid") == "0",
         free_bytes: free_bytes(sections),
@@ -61,10 +56,17 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
     }
 }
 
+/// The modules that were asked for and are there: `br_netfilter`, or `/br-netfilter.ko` in the kernel's list.
+fn modules(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeSet<String> {
+    let plain = |name: &str| name.trim_start_matches('/').trim_end_matches(".ko").replace('-', "_");
+    let there: BTreeSet<String> = sections.lines("modules").map(plain).collect();
+    request.modules.iter().filter(|module| there.contains(&plain(module))).cloned().collect()
+}
+
 /// The units that were asked for; `systemctl show` answers in the order of the names.
 pub(super) fn units(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeMap<String, FoundUnit> {
     let blocks = unit_blocks(sections);
-    let clock = sections.value("system", "clock");
+    let clock = clock(sections);
     let unit = |(index, name): (usize, &String)| {
         let block = blocks.get(index);
         let value = |key| block.and_then(|block| block.get(key)).copied().map(printable).unwrap_or_default();
@@ -75,7 +77,7 @@ pub(super) fn units(request: &ProbeRequest, sections: &Sections<'_>) -> BTreeMap
     request.units.iter().enumerate().map(unit).collect()
 }
 
-/// When a unit's program was started, by what `systemctl show` says of it, `date` and /proc/uptime. systemd
+/// When a unit's program was started, by what `systemctl show` says of it, the clock and /proc/uptime. systemd
 /// notes both what the clock said (in whole seconds) and how long the system had been up, in microseconds.
 fn began(unit: &BTreeMap<&str, &str>, clock: &str, uptime: &str) -> Option<Began> {
     let value = |key| unit.get(key).copied().unwrap_or_default();
@@ -101,9 +103,31 @@ pub(super) fn kubelet_began(answer: &str) -> (bool, Option<Began>) {
     (value("ActiveState") == "active", began(&told, value("clock"), value("uptime")))
 }
 
-/// What `date +%s.%N` says. BusyBox's date has no fractions and says so with a letter.
 fn seconds(clock: &str) -> Option<f64> {
-    clock.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok().filter(|clock: &f64| clock.is_finite())
+    clock.parse().ok().filter(|clock: &f64| clock.is_finite())
+}
+
+/// What `stat` told of a file: `SIZE MODE DEVICE:INODE WRITTEN CHANGED NAME`.
+struct Told<'a> {
+    size: &'a str,
+    mode: &'a str,
+    /// Seconds since 1970, with a fraction.
+    written: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let words: Vec<&str> = line.splitn(6, ' ').collect();
+        let [size, mode, _, written, _, name] = words[..] else { return None };
+        Some(Self { size, mode, written, name })
+    }
+}
+
+/// What the host's clock said, in seconds since 1970: /proc/self came to be when it was asked for.
+fn clock<'a>(sections: &Sections<'a>) -> &'a str {
+    let mut files = sections.lines("stat").filter_map(Told::read);
+    files.find(|told| told.name == "/proc/self").map_or("", |told| told.written)
 }
 
 /// systemd-resolved comes after the units that were asked for.
@@ -139,19 +163,18 @@ pub(super) fn programs(request: &ProbeRequest, sections: &Sections<'_>) -> BTree
         }
         notes.entry(path).or_default().insert(key, value);
     }
-    let found = |line: &str| {
-        let mut words = line.splitn(4, ' ');
-        let (size, changed, mode, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
-        let path: RemotePath = format!("/{name}").parse().ok()?;
+    let found = |told: Told<'_>| {
+        let path: RemotePath = format!("/{}", told.name).parse().ok()?;
+        let (written, _) = told.written.split_once('.')?;
         let noted = notes
             .get(path.as_str())
-            .filter(|note| note.get("size") == Some(&size) && note.get("mtime") == Some(&changed))
+            .filter(|note| note.get("size") == Some(&told.size) && note.get("mtime") == Some(&written))
             .and_then(|note| note.get("digest")?.parse().ok());
-        let mode = Mode(u32::from_str_radix(mode, 8).ok()? & 0o7777);
+        let mode = Mode(u32::from_str_radix(told.mode, 8).ok()? & 0o7777);
         request.programs.contains(&path).then_some(())?;
-        Some((path, FoundProgram { size: size.parse().ok()?, mode, noted }))
+        Some((path, FoundProgram { size: told.size.parse().ok()?, mode, noted }))
     };
-    sections.lines("programs").filter_map(found).collect()
+    sections.lines("stat").filter_map(Told::read).filter_map(found).collect()
 }
 
 /// The packages that are installed, of those that were asked for: name, version, what is wanted of it, and

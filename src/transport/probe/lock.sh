@@ -25,11 +25,11 @@ take_lock() {
   done
 }
 
-# note_version NAME PROGRAM ANSWER: for the next probe; /run is empty after a boot.
-note_version() {
+# note NAME KEY TEXT: for the next probe; /run is empty after a boot.
+note() {
   {
-    printf '%s\n%s\n' "$2" "$3" >"$ROOT/run/slipway/version-$1.new" &&
-      mv -f "$ROOT/run/slipway/version-$1.new" "$ROOT/run/slipway/version-$1"
+    printf '%s\n%s\n' "$2" "$3" >"$ROOT/run/slipway/$1.new" &&
+      mv -f "$ROOT/run/slipway/$1.new" "$ROOT/run/slipway/$1"
   } 2>/dev/null || :
 }
 

@@ -6,6 +6,12 @@ PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL PATH
 ROOT=${ROOT-}
 kernel=
+containerd=
+kubelet=
+ctr=
+now=0
+newline='
+'
 
 cd "${ROOT:-/}" || exit 1
 
@@ -77,7 +83,6 @@ look_system() {
   for directory in /etc/pki /etc/pki/ca-trust /etc/pki/tls/certs /usr/share/ca-certificates /usr/local/share/ca-certificates /etc/ca-certificates; do
     if [ -d "$ROOT$directory" ]; then printf 'ca=%s\n' "$directory"; fi
   done
-  printf 'clock=%s\n' "$(date +%s.%N)"
   show uptime "$ROOT/proc/uptime"
   section os
   if [ -r "$ROOT/etc/os-release" ]; then lines "$ROOT/etc/os-release"; else lines "$ROOT/usr/lib/os-release"; fi
@@ -100,55 +105,85 @@ look_commands() {
   for wanted in "$@"; do
     find_command "$wanted"
     if [ -n "$found" ]; then printf '%s=%s\n' "$wanted" "$found"; fi
+    case $wanted in
+      containerd) containerd=$found ;;
+      kubelet) kubelet=$found ;;
+      ctr) ctr=$found ;;
+    esac
   done
 }
 
-# note_version NAME PROGRAM ANSWER: only a probe with the lock writes; see lock.sh.
-note_version() { :; }
+# containerd's own records, images among them, at their usual place.
+database=var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db
 
-# look_versions NAME...
-look_versions() {
-  for wanted in "$@"; do
-    shift
-    find_command "$wanted"
-    if [ -n "$found" ]; then set -- "$@" "$found"; fi
+# look_stat SOCKET FILE...: what is told of files without reading them, links followed if they lead anywhere:
+# size, mode, device and inode, when the content and anything changed, name. One process for all of them, and for
+# the clock: what the kernel tells of the process that asks is as new as that process.
+look_stat() {
+  section stat
+  socket=$1
+  shift
+  # Where systemd finds units, and what wants them.
+  for directory in etc run usr/local/lib usr/lib lib; do
+    if [ "$directory" = lib ] && [ -L lib ]; then break; fi
+    set -- "$@" "$directory/systemd/system" "$directory"/systemd/system/*.wants "$directory"/systemd/system/*.requires
   done
-  programs=
-  if [ $# -gt 0 ]; then programs=$(stat -c '|%n %s %d:%i %y %z |' -- "$@" 2>/dev/null); fi
-  for found in "$@"; do look_version "${found##*/}"; done
+  set -- "$@" etc/systemd/system.control run/systemd/system.control run/systemd/transient run/systemd/generator*
+  stats=$(find -L /proc/self "$containerd" "$kubelet" "$database" "$ROOT$socket" "$@" -maxdepth 0 -printf '%s %m %D:%i %T@ %C@ %p\n' 2>/dev/null)$newline
+  printf '%s' "$stats"
+  stat_of /proc/self
+  now=${told#* * * }
+  now=${now%%.*}
 }
 
-# look_version NAME: what the program $found says of itself. Starting a kubelet for that costs a tenth of a
+# stat_of NAME: sets $told to what look_stat was told of a file, or to nothing.
+stat_of() {
+  case $newline$stats in
+    *" $1$newline"*)
+      told=${stats%%" $1$newline"*}
+      told=${told##*"$newline"}
+      ;;
+    *) told= ;;
+  esac
+}
+
+# note NAME KEY TEXT: only a probe with the lock writes; see lock.sh.
+note() { :; }
+
+# noted NAME KEY: sets $text to what was noted, if it was noted for the same key.
+noted() {
+  text=
+  if [ -z "$2" ] || ! [ -r "$ROOT/run/slipway/$1" ]; then return 1; fi
+  {
+    IFS= read -r line && [ "$line" = "$2" ] || return 1
+    while IFS= read -r line; do text=$text$line$newline; done
+  } <"$ROOT/run/slipway/$1"
+}
+
+# look_version NAME PROGRAM: what a program says of itself. Starting a kubelet for that costs a tenth of a
 # second of processor time, more than everything else here, so what a probe with the lock was told
-# is believed for as long as the very same file is there. Not of links and small files: behind
-# those the program can change while they stay.
+# is believed for as long as the very same file is there. Not of small files: what those start can
+# change while they stay.
 look_version() {
+  if [ -z "$2" ]; then return; fi
   section "$1"
-  program=${programs#*"|$found "}
-  program=${program%% |*}
-  # A link has the size of its target's name.
-  if [ "${program%% *}" -gt 4000000 ] 2>/dev/null; then program="$found $program"; else program=; fi
-  if [ -n "$program" ] && [ -r "$ROOT/run/slipway/version-$1" ]; then
-    noted=
-    answer=
-    { IFS= read -r noted && IFS= read -r answer; } <"$ROOT/run/slipway/version-$1" || :
-    if [ "$noted" = "$program" ] && [ -n "$answer" ]; then
-      printf '%s\n' "$answer"
-      return
-    fi
+  stat_of "$2"
+  if [ "${told%% *}" -gt 4000000 ] 2>/dev/null; then key="$2 $told"; else key=; fi
+  if ! noted "version-$1" "$key"; then
+    text=$(timeout 10 "$2" --version 2>/dev/null) || text=
+    if [ -n "$key" ] && [ -n "$text" ]; then note "version-$1" "$key" "$text"; fi
   fi
-  answer=$(timeout 10 "$found" --version 2>/dev/null) || answer=
-  printf '%s\n' "$answer"
-  if [ -n "$program" ] && [ -n "$answer" ]; then note_version "$1" "$program" "$answer"; fi
+  printf '%s\n' "$text"
 }
 
-# look_modules NAME...: loaded, or built into the kernel.
+# look_modules NAME...: loaded, or built into the kernel, whose list has names with - or _.
 look_modules() {
   section modules
+  count=$#
   for wanted in "$@"; do
     if [ -d "$ROOT/sys/module/$wanted" ]; then
       printf '%s\n' "$wanted"
-    elif [ -r "$ROOT/lib/modules/$kernel/modules.builtin" ]; then
+    else
       pattern=
       rest=$wanted
       while :; do
@@ -160,9 +195,11 @@ look_modules() {
           *) break ;;
         esac
       done
-      if grep -q "/$pattern$rest\\.ko" "$ROOT/lib/modules/$kernel/modules.builtin"; then printf '%s\n' "$wanted"; fi
+      set -- "$@" -e "/$pattern$rest\\.ko"
     fi
   done
+  shift "$count"
+  if [ $# -gt 0 ]; then grep -o "$@" "$ROOT/lib/modules/$kernel/modules.builtin" 2>/dev/null; fi
 }
 
 # look_kernel FILE...: parameters, whose lines do not begin with a space, and sockets that are listened on.
@@ -178,13 +215,103 @@ look_stamps() {
   for wanted in "$@"; do show "$wanted" "$ROOT/var/lib/slipway/stamps/$wanted"; done
 }
 
+# units_key UNIT...: sets $key to words that stay the same for as long as nothing happened to these units.
+# systemd has a link for a unit from when it starts, a new one each time, until it is inactive or has failed;
+# what else it says is in the directories. Nothing if something happened so lately that more of it can have the
+# same time.
+units_key() {
+  key=$*
+  set -f
+  IFS=$newline
+  for line in $stats; do
+    case $line in
+      */systemd/*)
+        changed=${line#* * * * }
+        name=${changed##*/}
+        changed=${changed%% *}
+        if [ $((now - ${changed%%.*})) -lt 2 ]; then
+          key=
+          break
+        fi
+        key="$key $changed $name"
+        ;;
+    esac
+  done
+  unset IFS
+  set +f
+}
+
+# are_settled UNIT...: whether all that $text says of them can be seen from outside too: they are active, or not
+# there at all.
+are_settled() {
+  rest=$text$newline$newline
+  for unit in "$@"; do
+    block=$newline${rest%%"$newline$newline"*}$newline
+    rest=${rest#*"$newline$newline"}
+    active=${block#*"${newline}ActiveState="}
+    loaded=${block#*"${newline}LoadState="}
+    stat_of "run/systemd/units/invocation:$unit"
+    case ${active%%"$newline"*}/${loaded%%"$newline"*}/$told in
+      active/*/?* | inactive/not-found/) ;;
+      *) return 1 ;;
+    esac
+  done
+}
+
+# look_units UNIT...: what a probe with the lock was told by systemd, which takes longest of all, is believed
+# for as long as nothing happened to the units.
 look_units() {
   look_stamps "$@"
   section units
   # Of most hosts nothing needs to be known of it.
   if [ -e "$ROOT/run/systemd/resolve/resolv.conf" ]; then set -- "$@" systemd-resolved.service; fi
-  # Times are told in the zone of whoever asks.
-  TZ=UTC timeout 10 systemctl show -p ActiveState,UnitFileState,LoadState,ExecMainStartTimestamp,ExecMainStartTimestampMonotonic -- "$@" 2>/dev/null
+  units_key "$@"
+  if ! noted units "$key"; then
+    # Times are told in the zone of whoever asks.
+    text=$(TZ=UTC SYSTEMD_BUS_TIMEOUT=10s systemctl show -p ActiveState,UnitFileState,LoadState,ExecMainStartTimestamp,ExecMainStartTimestampMonotonic -- "$@" 2>/dev/null)
+    if [ -n "$key" ] && are_settled "$@"; then note units "$key" "$text"; fi
+  fi
+  printf '%s\n' "$text"
+}
+
+# database_key SOCKET: sets $key to words that stay the same for as long as the very same containerd has its
+# usual database open, listens at the socket, and wrote nothing into it. Nothing if that cannot be told:
+# nobody has that database open, or it was written so lately that a second write can have the same time.
+database_key() {
+  key=
+  stat_of "$ROOT$1"
+  listens=$told
+  stat_of "$database"
+  if [ -z "$listens" ] || [ -z "$told" ]; then return; fi
+  file=${told#* * }
+  written=${file#* }
+  file=${file%% *}
+  if [ $((now - ${written%%.*})) -lt 2 ]; then return; fi
+  device=${file%:*}
+  # Major and minor number, as the kernel has them in one.
+  device=$((device / 256 % 4096)):$((device % 256 + device / 1048576 * 256))
+  while read -r _ kind _ access process locked _; do
+    case $kind$access:$locked in
+      FLOCKWRITE:*:*:"${file#*:}")
+        locked=${locked%:*}
+        if [ "$((0x${locked%:*})):$((0x${locked#*:}))" = "$device" ]; then key="$process, $listens, $told"; fi
+        ;;
+    esac
+  done <"$ROOT/proc/locks"
+}
+
+# look_images SOCKET: starting `ctr` takes longer than anything else here, so what a probe with the lock was
+# told is believed for as long as containerd wrote nothing.
+look_images() {
+  database_key "$1"
+  if ! noted images "$key"; then
+    text=$("$ctr" --connect-timeout 10s --timeout 10s --address "$1" -n k8s.io images ls -q 2>/dev/null) || return
+    if [ -n "$key" ]; then note images "$key" "$text"; fi
+  fi
+  section images
+  printf '%s\n' "$text"
+  section runtime
+  printf 'answers\n'
 }
 
 # look_tasks: the containers with a process. containerd keeps a directory for each below its usual
@@ -193,7 +320,7 @@ look_tasks() {
   section tasks
   tasks=$ROOT/run/containerd/io.containerd.runtime.v2.task
   if [ ! -d "$tasks" ]; then
-    timeout 10 "$found" --address "$1" -n k8s.io tasks ls 2>/dev/null
+    timeout 10 "$ctr" --address "$1" -n k8s.io tasks ls 2>/dev/null
     return
   fi
   for task in "$tasks"/k8s.io/*/init.pid; do
@@ -210,11 +337,9 @@ look_runtime() {
   section runtime
   if [ -e "$ROOT$1" ]; then
     printf 'socket\n'
-    find_command ctr
-    if [ -n "$found" ]; then
+    if [ -n "$ctr" ]; then
       printf 'ctr\n'
-      section images
-      "$found" --connect-timeout 10s --timeout 10s --address "$1" -n k8s.io images ls -q 2>/dev/null && section runtime && printf 'answers\n'
+      look_images "$1"
       look_tasks "$1"
     fi
   fi
@@ -244,9 +369,8 @@ look_snapshots() {
   done
 }
 
-look_programs() {
-  section programs
-  stat -L -c '%s %Y %a %n' -- "$@" 2>/dev/null
+# look_notes: of programs that slipway put there.
+look_notes() {
   section notes
   for note in var/lib/slipway/programs/*; do
     if [ -e "$note" ]; then lines "$note"; fi
