@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use base64::Engine as _;
 use jiff::Timestamp;
 use slipway::facts::Facts;
 use slipway::names::HostName;
@@ -14,6 +13,7 @@ use slipway::phase::Stage;
 use slipway::plan::Plan;
 use slipway::report::{history, visible};
 use slipway::status::{Answers, fold};
+use slipway::transport::probe::Mark;
 use slipway::transport::{ProbeRequest, parse, records};
 use slipway::trust::authorities;
 use slipway::trust::decide::Requested;
@@ -28,6 +28,11 @@ pub static PLAN: LazyLock<Plan> = LazyLock::new(|| match plan::load::parse(inclu
 /// What its hosts are asked.
 pub fn request() -> ProbeRequest {
     request::probe(&PLAN, None)
+}
+
+/// How answers end that are made up.
+pub fn mark() -> Mark {
+    Mark::of([0; 16])
 }
 
 /// A text that is shown to people holds nothing a terminal would obey.
@@ -52,20 +57,19 @@ pub fn plan(data: &[u8]) {
 
 /// A host's answer to the probe, and everything that is concluded from it.
 pub fn probe(data: &[u8]) {
-    match parse::facts(&request(), data) {
+    match parse::facts(&request(), &mark(), data) {
         Ok(facts) => conclude(facts),
         Err(error) => is_safe(&error.to_string()),
     }
     let paths = [slipway::paths::ca_certificate()];
-    if let Err(error) = parse::fetched(&paths, data) {
+    if let Err(error) = parse::fetched(&paths, &mark(), data) {
         is_safe(&error.to_string());
     }
 }
 
-/// The stream of files in an answer, which fuzzers would hardly get through base64.
+/// The stream of files in an answer.
 pub fn probe_files(data: &[u8]) {
-    let text = base64::engine::general_purpose::STANDARD.encode(data);
-    probe(format!("@slipway-begin\n@tar\n{text}\n@slipway-end\n").as_bytes());
+    probe(&[b"@slipway-begin\n@tar\n", data, mark().end().as_bytes()].concat());
 }
 
 fn conclude(facts: Facts) {

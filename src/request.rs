@@ -4,7 +4,7 @@
 use crate::adopt::units;
 use crate::desired::{kubelet, local_proxy, packages, pod_network, programs, runtime, system, vip};
 use crate::names::RemotePath;
-use crate::plan::Plan;
+use crate::plan::{Endpoint, Plan};
 use crate::preflight;
 use crate::transport::ProbeRequest;
 use crate::trust::specification;
@@ -68,6 +68,7 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         commands: preflight::wanted_commands(),
         modules: system::modules(plan),
         sysctls: system::parameters(plan).into_iter().map(|parameter| parameter.key).collect(),
+        interfaces: matches!(plan.endpoint, Some(Endpoint::Vip(_))),
         etcd_directory: Some(plan.etcd.data_directory.clone()),
         socket: Some(plan.runtime.socket.clone()),
         lock,

@@ -6,10 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-
 use super::ProbeRequest;
-use super::probe::{BEGIN, END};
+use super::probe::{BEGIN, Mark};
 use crate::artifact::Secret;
 use crate::facts::{Began, Facts};
 use crate::names::RemotePath;
@@ -52,8 +50,8 @@ pub enum ParseError {
 ///
 /// # Errors
 /// The lock is held by another run, or the answer is cut off, too large or nonsense.
-pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError> {
-    let sections = Sections::read(answer)?;
+pub fn facts(request: &ProbeRequest, mark: &Mark, answer: &[u8]) -> Result<Facts, ParseError> {
+    let sections = Sections::read(mark, answer)?;
     let mut facts = Facts { system: system::system(request, &sections), ..Facts::default() };
     let state = &mut facts.state;
     state.units = system::units(request, &sections);
@@ -66,7 +64,7 @@ pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError>
     state.programs = system::programs(request, &sections);
     state.packages = system::packages(request, &sections);
     files::listed(&sections, &request.roots, &mut state.files)?;
-    files::packed(&sections.tar()?, &request.roots, &request.directories, &mut state.files)?;
+    files::packed(sections.tar, &request.roots, &request.directories, &mut state.files)?;
     Ok(facts)
 }
 
@@ -74,8 +72,8 @@ pub fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError>
 ///
 /// # Errors
 /// The answer is cut off, too large, or speaks of other files.
-pub fn fetched(paths: &[RemotePath], answer: &[u8]) -> Result<BTreeMap<RemotePath, Secret>, ParseError> {
-    files::contents(&Sections::read(answer)?.tar()?, paths)
+pub fn fetched(paths: &[RemotePath], mark: &Mark, answer: &[u8]) -> Result<BTreeMap<RemotePath, Secret>, ParseError> {
+    files::contents(Sections::read(mark, answer)?.tar, paths)
 }
 
 /// What an answer to `probe::KUBELET_BEGAN` says: whether the kubelet runs, and when it was started if that
@@ -104,17 +102,21 @@ pub fn printable(text: &str) -> String {
 /// The answer, cut at its `@NAME` lines. A section told twice is one.
 struct Sections<'a> {
     lines: BTreeMap<&'a str, Vec<&'a str>>,
+    /// The stream of files: the section `tar`, which is the last.
+    tar: &'a [u8],
 }
 
 impl<'a> Sections<'a> {
-    fn read(answer: &'a [u8]) -> Result<Self, ParseError> {
+    fn read(mark: &Mark, answer: &'a [u8]) -> Result<Self, ParseError> {
         if answer.len() > LARGEST_ANSWER {
             return Err(ParseError::TooLarge("more than 72 MiB"));
         }
+        let (answer, _) = cut(answer, mark.end().as_bytes()).ok_or(ParseError::CutOff)?;
         let mut lines: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        let (mut begun, mut ended) = (false, false);
-        let mut section = "";
-        for line in answer.split(|byte| *byte == b'\n') {
+        let (mut rest, mut begun, mut section) = (answer, false, "");
+        while !rest.is_empty() {
+            let (line, after) = cut(rest, b"\n").unwrap_or((rest, b""));
+            rest = after;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !begun {
                 begun = line == BEGIN.as_bytes();
@@ -123,10 +125,7 @@ impl<'a> Sections<'a> {
             // What is not UTF-8 names nothing that slipway has.
             let Ok(line) = std::str::from_utf8(line) else { continue };
             match line.strip_prefix('@') {
-                _ if line == END => {
-                    ended = true;
-                    break;
-                }
+                Some("tar") => return Ok(Self { lines, tar: rest }),
                 Some(told) => match told.split_once(' ') {
                     Some(("locked", holder)) => return Err(ParseError::Locked(printable(holder))),
                     Some(("refused", reason)) => return Err(ParseError::Refused(printable(reason))),
@@ -135,7 +134,7 @@ impl<'a> Sections<'a> {
                 None => lines.entry(section).or_default().push(line),
             }
         }
-        if ended { Ok(Self { lines }) } else { Err(ParseError::CutOff) }
+        if begun { Ok(Self { lines, tar: b"" }) } else { Err(ParseError::CutOff) }
     }
 
     /// The lines of a section that are not empty.
@@ -159,14 +158,12 @@ impl<'a> Sections<'a> {
     fn value(&self, section: &str, key: &str) -> &'a str {
         self.values(section).find(|(found, _)| *found == key).map_or("", |(_, value)| value)
     }
+}
 
-    fn tar(&self) -> Result<Vec<u8>, ParseError> {
-        let mut text = Vec::with_capacity(self.lines("tar").map(str::len).sum());
-        self.lines("tar").for_each(|line| text.extend_from_slice(line.trim().as_bytes()));
-        base64::engine::general_purpose::STANDARD
-            .decode(text)
-            .map_err(|_| ParseError::Files("the stream is not base64".into()))
-    }
+/// What is before and after the first place of `mark`.
+fn cut<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let place = memchr::memmem::find(text, mark)?;
+    Some((&text[..place], &text[place + mark.len()..]))
 }
 
 #[cfg(test)]

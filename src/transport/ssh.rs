@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 
 use super::parse::{self, ParseError};
+use super::probe::Mark;
 use super::script::{self, ScriptContext};
 use super::{ApplyError, Bundle, ProbeRequest, Stream, Transport, TransportError, Work, probe};
 use crate::artifact::Secret;
@@ -197,6 +198,7 @@ impl SshTransport {
         remote: Remote,
         operation: &str,
         script: &str,
+        mark: &Mark,
     ) -> Result<(Process, Secret), TransportError> {
         let mut process = connection.spawn(&self.command(connection, remote), operation).await?;
         let mut input = process.stdin().take().expect("every process is started with pipes");
@@ -207,7 +209,7 @@ impl SshTransport {
         let talk = async {
             // A host that ends early (no sudo) says why on standard error.
             let _closed = send_script(&mut input, script).await;
-            read_answer(&mut output, &mut answer).await
+            read_answer(&mut output, mark, &mut answer).await
         };
         let failed = |reason: String| TransportError::Command {
             host: connection.host.clone(),
@@ -219,7 +221,7 @@ impl SshTransport {
             Ok(Ok(true)) => return Err(failed("the answer is too large".into())),
             Ok(_) => {}
         }
-        if contains(&answer, probe::BEGIN) && contains(&answer, probe::END) {
+        if memchr::memmem::find(&answer, mark.end().as_bytes()).is_some() {
             *process.stdin() = Some(input);
             *process.stdout() = Some(output);
             return Ok((process, Secret::new(answer)));
@@ -331,8 +333,9 @@ impl Transport for SshTransport {
         if held.as_ref().is_some_and(|lock| !lock.is_lost()) {
             request.lock = None;
         }
-        let (process, answer) = self.ask(connection, Remote::Eval, "probe", &probe::script(&request)).await?;
-        let facts = parse::facts(&request, answer.expose()).map_err(|error| match error {
+        let mark = Mark::draw();
+        let (process, answer) = self.ask(connection, Remote::Eval, "probe", &probe::script(&request, &mark), &mark).await?;
+        let facts = parse::facts(&request, &mark, answer.expose()).map_err(|error| match error {
             ParseError::Locked(holder) => TransportError::Locked { host: host.clone(), holder },
             other => TransportError::Command { host: host.clone(), operation: "probe".into(), reason: other.to_string() },
         });
@@ -350,10 +353,11 @@ impl Transport for SshTransport {
         let remotely = self.remotely(host)?;
         let connection = &remotely.connection;
         let _permit = connection.permit().await;
-        let script = probe::fetch_script(paths.iter().map(RemotePath::as_str));
-        let (process, answer) = self.ask(connection, Remote::Eval, "fetch", &script).await?;
+        let mark = Mark::draw();
+        let script = probe::fetch_script(paths.iter().map(RemotePath::as_str), &mark);
+        let (process, answer) = self.ask(connection, Remote::Eval, "fetch", &script, &mark).await?;
         connection.status(process, "fetch").await?;
-        parse::fetched(paths, answer.expose()).map_err(|error| TransportError::Command {
+        parse::fetched(paths, &mark, answer.expose()).map_err(|error| TransportError::Command {
             host: host.clone(),
             operation: "fetch".into(),
             reason: error.to_string(),
@@ -389,12 +393,13 @@ impl Transport for SshTransport {
         let remotely = self.remotely(host)?;
         let connection = &remotely.connection;
         let _permit = connection.permit().await;
-        let marked = format!("printf '\\n@slipway-begin\\n'\n({script}\n)\nprintf '\\n@slipway-end\\n'\n");
-        let (process, answer) = self.ask(connection, Remote::EvalBriefly, "diagnose", &marked).await?;
+        let mark = Mark::draw();
+        let marked = format!("printf '\\n{}\\n'\n({script}\n)\nprintf '\\n{}\\n'\n", probe::BEGIN, mark.line());
+        let (process, answer) = self.ask(connection, Remote::EvalBriefly, "diagnose", &marked, &mark).await?;
         connection.status(process, "diagnose").await?;
         let text = String::from_utf8_lossy(answer.expose());
         let begin = text.find(&format!("{}\n", probe::BEGIN)).map_or(0, |place| place + probe::BEGIN.len() + 1);
-        let end = text.rfind(probe::END).unwrap_or(text.len());
+        let end = text.rfind(mark.line()).unwrap_or(text.len());
         Ok(last_lines(text.get(begin..end).unwrap_or_default(), MOST_DIAGNOSIS_LINES))
     }
 
@@ -435,10 +440,6 @@ impl Transport for SshTransport {
         }))
         .await;
     }
-}
-
-fn contains(answer: &[u8], mark: &str) -> bool {
-    answer.split(|byte| *byte == b'\n').any(|line| line == mark.as_bytes())
 }
 
 /// Makes the directory, or makes sure that nobody else could have put anything into it.

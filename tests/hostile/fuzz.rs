@@ -23,8 +23,8 @@ impl Dice {
 const WORDS: &[&[u8]] = &[
     b"\x00", b"\xff", b"\r\n", b"\n", b"\x1b[2J", b"\xc2\x9b31m", b"\xe2\x80\xae", b"\xef\xbb\xbf", b"&a ", b"*a", b"<<: *a\n", b"[", b"{", b"- ",
     b"? ", b"!!binary ", b"---\n", b"\"", b"'", b"|\n", b": ", b"18446744073709551616", b"-1", b"1e400", b".inf", b"9999-12-31T23:59:59Z",
-    b"99999999999999999999", b"../", b"/", b"%n", b"$(id)", b"`id`", b"@slipway-end\n", b"@slipway-begin\n", b"@locked x\n", b"@units\n", b"@tar\n",
-    b"@listed\n600 0 0 etc/kubernetes/x\n", b"=", b"\x09", b"0x7fffffffffffffff", b"null", b"true", b"{\"event\":\"", b"\"outcome\":{",
+    b"99999999999999999999", b"../", b"/", b"%n", b"$(id)", b"`id`", b"\n@slipway-end 00000000000000000000000000000000\n", b"@slipway-begin\n", b"@locked x\n", b"@units\n", b"@tar\n",
+    b"@files\n//600 0 0 etc/kubernetes/x\n", b"=", b"\x09", b"0x7fffffffffffffff", b"null", b"true", b"{\"event\":\"", b"\"outcome\":{",
 ];
 
 fn changed(seed: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
@@ -108,11 +108,11 @@ fn answer_of_this_machine() -> Vec<u8> {
     std::fs::write(kubernetes.join("ca.crt"), "no certificate").unwrap();
     let output = Command::new("/bin/sh")
         .arg("-c")
-        .arg(slipway::transport::probe::script(&bodies::request()))
+        .arg(slipway::transport::probe::script(&bodies::request(), &bodies::mark()))
         .env("ROOT", root.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(slipway::transport::parse::facts(&bodies::request(), &output.stdout).is_ok(), "{output:?}");
+    assert!(slipway::transport::parse::facts(&bodies::request(), &bodies::mark(), &output.stdout).is_ok(), "{output:?}");
     output.stdout
 }

@@ -16,7 +16,7 @@ use slipway::report::{Event, Outcome, Report, StepFailure, terminal, visible};
 use slipway::status::{Answers, fold};
 use slipway::transport::{TransportError, parse};
 
-use super::bodies::{PLAN, request};
+use super::bodies::{PLAN, mark, request};
 
 /// Clears the screen, changes colours in three ways, rings, goes back in the line, turns it around.
 const EVIL: &str = "x\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{85}\r\u{8}\u{7f}\u{202e}\u{2066}y";
@@ -58,10 +58,10 @@ fn answer() -> Vec<u8> {
             text.push_str(&format!("{key}={}\n", EVIL.replace('\r', "")));
         }
     }
-    for section in ["swap", "addresses", "images", "containerd", "kubelet", "units", "tasks", "programs", "kernel"] {
+    for section in ["swap", "addresses", "images", "containerd", "kubelet", "units", "tasks", "files", "listening", "kernel"] {
         text.push_str(&format!("@{section}\n{evil} {evil} {evil} ActiveState={evil}\nActiveState={evil}\n", evil = EVIL.replace('\r', "")));
     }
-    text.push_str("@slipway-end\n");
+    text.push_str(&mark().end());
     text.into_bytes()
 }
 
@@ -80,7 +80,7 @@ fn everything_shown() -> Vec<(&'static str, String)> {
     let connect = TransportError::Connect { host: host(), destination: "x".into(), hint: None, reason: EVIL.into() };
     let mut report = Report::default();
     events().iter().for_each(|event| report.record(event));
-    let facts = parse::facts(&request(), &answer()).unwrap();
+    let facts = parse::facts(&request(), &mark(), &answer()).unwrap();
     let hosts = || PLAN.hosts.iter().map(|host| host.name.clone());
     let wrong = || hosts().map(|host| (host, Err(EVIL.to_owned()))).collect::<BTreeMap<_, _>>();
     let node = json!({ "metadata": { "name": EVIL, "labels": { EVIL: EVIL } }, "spec": { "unschedulable": true }, "status": {
@@ -135,9 +135,9 @@ fn no_escape_of_a_host_reaches_a_terminal() {
 
 #[test]
 fn what_a_host_says_of_itself_is_no_path_on_this_machine_and_no_text_in_a_unit() {
-    let answer = "@slipway-begin\n@system\nmachine=../../../etc/shadow\ncni=/opt/$(id)\nclock=1e999\n@commands\nip=/usr/sbin/ip; touch /x\n\
-                  iptables=/x' || id #\ntar=/usr/bin/tar\n@slipway-end\n";
-    let system = parse::facts(&request(), answer.as_bytes()).unwrap().system;
+    let answer = "@slipway-begin\n@system\nmachine=../../../etc/shadow\ncni=/opt/$(id)\n@files\n/0 555 1:1 1e999 1e999 /proc/self\n@commands\nip=/usr/sbin/ip; touch /x\n\
+                  iptables=/x' || id #\ntar=/usr/bin/tar\n".to_owned() + &mark().end();
+    let system = parse::facts(&request(), &mark(), answer.as_bytes()).unwrap().system;
     assert_eq!(system.architecture, "unknown");
     assert_eq!(system.cni_directory, None);
     assert!(system.clock.abs() < 1.0);

@@ -15,6 +15,7 @@ use slipway::names::{Digest, Mode, RemotePath};
 use slipway::phase::{Phase, StepId, Target};
 use slipway::simulation::Simulation;
 use slipway::simulation::host::Entry;
+use slipway::transport::probe::Mark;
 use slipway::transport::script::{ScriptContext, bundle};
 use slipway::transport::{Payload, ProbeRequest, Transport as _, Work, parse, probe};
 
@@ -115,9 +116,10 @@ impl Root {
     fn probe(&self, request: &ProbeRequest) -> Facts {
         let work = tempfile::tempdir().unwrap();
         let script = work.path().join("probe.sh");
-        std::fs::write(&script, probe::script(request)).unwrap();
+        let mark = Mark::of([0; 16]);
+        std::fs::write(&script, probe::script(request, &mark)).unwrap();
         let output = self.shell(&script, work.path());
-        parse::facts(request, &output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+        parse::facts(request, &mark, &output.stdout).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
     }
 }
 

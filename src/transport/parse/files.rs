@@ -10,9 +10,9 @@ use crate::names::{Digest, Mode, RemotePath};
 
 type Found = BTreeMap<RemotePath, FoundFile>;
 
-/// Reads the lines `MODE UID GID NAME` of files without content.
+/// Reads the lines `//MODE UID GID NAME` of files without content.
 pub(super) fn listed(sections: &Sections<'_>, roots: &[RemotePath], found: &mut Found) -> Result<(), ParseError> {
-    for line in sections.lines("listed") {
+    for line in sections.lines("files").filter_map(|line| line.strip_prefix("//")) {
         let mut words = line.splitn(4, ' ');
         let numbers = (
             words.next().and_then(|word| u32::from_str_radix(word, 8).ok()),

@@ -27,7 +27,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
             _ => "unknown".into(),
         },
         kernel: value("kernel"),
-        cpus: count_of_list(sections.value("system", "cpus")),
+        cpus: count_of_list(of_process(sections, "Cpus_allowed_list").unwrap_or_default()),
         memory_bytes: number::<u64>(sections.value("system", "memory")).saturating_mul(1024),
         swap: sections
             .lines("swap")
@@ -39,7 +39,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         addresses: addresses(sections),
         machine_id: value("machine_id"),
         clock: seconds(clock(sections)).unwrap_or(0.0),
-        listening: sections.lines("kernel").filter_map(listening_port).map(|port| (port, String::new())).collect(),
+        listening: sections.lines("listening").filter_map(listening_port).map(|port| (port, String::new())).collect(),
         commands: sections.values("commands").filter(|(_, path)| is_plain_path(path)).map(|(name, path)| (printable(name), path.to_owned())).collect(),
         containerd_version: version_word(sections, "containerd", 2).trim_start_matches('v').to_owned(),
         runtime_answers: sections.has("runtime", "answers")
@@ -50,7 +50,7 @@ pub(super) fn system(request: &ProbeRequest, sections: &Sections<'_>) -> System 
         ca_directories: sections.values("system").filter(|(key, _)| *key == "ca").map(|(_, path)| printable(path)).collect(),
         modules: modules(request, sections),
         sysctls: request.sysctls.iter().filter_map(|key| Some((key.clone(), printable(parameter(sections, key)?)))).collect(),
-        root: sections.value("system", "uid") == "0",
+        root: of_process(sections, "Uid") == Some("0"),
         free_bytes: free_bytes(sections),
         systemd: sections.value("system", "init") == "systemd",
     }
@@ -107,7 +107,7 @@ fn seconds(clock: &str) -> Option<f64> {
     clock.parse().ok().filter(|clock: &f64| clock.is_finite())
 }
 
-/// What `stat` told of a file: `SIZE MODE DEVICE:INODE WRITTEN CHANGED NAME`.
+/// What is told of a file that is only looked at from outside: `/SIZE MODE DEVICE:INODE WRITTEN CHANGED NAME`.
 struct Told<'a> {
     size: &'a str,
     mode: &'a str,
@@ -118,7 +118,7 @@ struct Told<'a> {
 
 impl<'a> Told<'a> {
     fn read(line: &'a str) -> Option<Self> {
-        let words: Vec<&str> = line.splitn(6, ' ').collect();
+        let words: Vec<&str> = line.strip_prefix('/')?.splitn(6, ' ').collect();
         let [size, mode, _, written, _, name] = words[..] else { return None };
         Some(Self { size, mode, written, name })
     }
@@ -126,7 +126,7 @@ impl<'a> Told<'a> {
 
 /// What the host's clock said, in seconds since 1970: /proc/self came to be when it was asked for.
 fn clock<'a>(sections: &Sections<'a>) -> &'a str {
-    let mut files = sections.lines("stat").filter_map(Told::read);
+    let mut files = sections.lines("files").filter_map(Told::read);
     files.find(|told| told.name == "/proc/self").map_or("", |told| told.written)
 }
 
@@ -164,7 +164,7 @@ pub(super) fn programs(request: &ProbeRequest, sections: &Sections<'_>) -> BTree
         notes.entry(path).or_default().insert(key, value);
     }
     let found = |told: Told<'_>| {
-        let path: RemotePath = format!("/{}", told.name).parse().ok()?;
+        let path: RemotePath = told.name.strip_prefix('.')?.parse().ok()?;
         let (written, _) = told.written.split_once('.')?;
         let noted = notes
             .get(path.as_str())
@@ -174,7 +174,7 @@ pub(super) fn programs(request: &ProbeRequest, sections: &Sections<'_>) -> BTree
         request.programs.contains(&path).then_some(())?;
         Some((path, FoundProgram { size: told.size.parse().ok()?, mode, noted }))
     };
-    sections.lines("stat").filter_map(Told::read).filter_map(found).collect()
+    sections.lines("files").filter_map(Told::read).filter_map(found).collect()
 }
 
 /// The packages that are installed, of those that were asked for: name, version, what is wanted of it, and
@@ -221,12 +221,15 @@ fn count_of_list(list: &str) -> u32 {
     list.split(',').map(count).fold(0, u32::saturating_add)
 }
 
-/// The port of a line of /proc/net/tcp or tcp6: `proc/net/tcp: 0: 0100007F:1F90 00000000:0000 0A …`.
+/// The port of a line of `ss`, `LISTEN 0 128 0.0.0.0:22 0.0.0.0:*`, or of /proc/net/tcp and tcp6:
+/// `0: 0100007F:1F90 00000000:0000 0A …`.
 fn listening_port(line: &str) -> Option<u16> {
-    let (_, line) = line.strip_prefix("proc/net/tcp")?.split_once(':')?;
-    let mut words = line.split_whitespace().skip(1);
-    let (_, port) = words.next()?.rsplit_once(':')?;
-    (words.nth(1)? == "0A").then(|| u16::from_str_radix(port, 16).ok())?
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        ["LISTEN", _, _, local, ..] => local.rsplit_once(':')?.1.parse().ok(),
+        [_, local, _, "0A", ..] => u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok(),
+        _ => None,
+    }
 }
 
 /// The free bytes that a row of `df -P -k` tells.
@@ -242,6 +245,12 @@ pub(super) fn snapshots(sections: &Sections<'_>) -> BTreeSet<Taken> {
         _ => None,
     };
     sections.lines("snapshots").filter_map(found).collect()
+}
+
+/// The first word of a line `/proc/self/status:KEY:\tVALUE`.
+fn of_process<'a>(sections: &Sections<'a>, key: &str) -> Option<&'a str> {
+    let of = |line: &'a str| line.strip_prefix("/proc/self/status:")?.strip_prefix(key)?.strip_prefix(':');
+    sections.lines("kernel").find_map(of)?.split_whitespace().next()
 }
 
 /// A `FILE:VALUE` line.
@@ -260,10 +269,14 @@ fn free_bytes(sections: &Sections<'_>) -> BTreeMap<String, u64> {
     if told { paths.map(str::to_owned).into_iter().zip(rows).collect() } else { BTreeMap::new() }
 }
 
+/// With their interfaces, if `ip` told of them.
 fn addresses(sections: &Sections<'_>) -> Vec<InterfaceAddress> {
-    let mut found: Vec<InterfaceAddress> = sections.lines("addresses").filter_map(address_of_ip).collect();
-    found.extend(addresses_of_fib(sections));
-    found.extend(sections.lines("inet6").filter_map(address_of_inet6));
+    let told: Vec<InterfaceAddress> = sections.lines("addresses").filter_map(address_of_ip).collect();
+    if !told.is_empty() {
+        return told;
+    }
+    let mut found = addresses_of_fib(sections);
+    found.extend(sections.lines("kernel").filter_map(|line| address_of_inet6(line.strip_prefix("proc/net/if_inet6:")?)));
     found
 }
 
@@ -283,7 +296,7 @@ fn address_of_ip(line: &str) -> Option<InterfaceAddress> {
 fn addresses_of_fib(sections: &Sections<'_>) -> Vec<InterfaceAddress> {
     let mut last = None;
     let mut found = Vec::new();
-    for line in sections.lines("fib") {
+    for line in sections.lines("kernel").filter_map(|line| line.strip_prefix("proc/net/fib_trie:")) {
         if let Some(leaf) = line.trim().strip_prefix("|-- ") {
             last = leaf.parse::<Ipv4Addr>().ok();
         } else if line.contains("/32 host LOCAL") && let Some(address) = last {

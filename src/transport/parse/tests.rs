@@ -1,6 +1,5 @@
 //! Answers of broken and hostile hosts.
 
-use base64::Engine as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,9 +13,20 @@ fn request() -> ProbeRequest {
     }
 }
 
+fn mark() -> Mark {
+    Mark::of([0; 16])
+}
+
+fn facts(request: &ProbeRequest, answer: &[u8]) -> Result<Facts, ParseError> {
+    super::facts(request, &mark(), answer)
+}
+
+fn fetched(paths: &[RemotePath], answer: &[u8]) -> Result<BTreeMap<RemotePath, Secret>, ParseError> {
+    super::fetched(paths, &mark(), answer)
+}
+
 fn answer(sections: &str, stream: &[u8]) -> Vec<u8> {
-    let text = base64::engine::general_purpose::STANDARD.encode(stream);
-    format!("noise of .bashrc\n{BEGIN}\n{sections}@tar\n{text}\n{END}\n").into_bytes()
+    [format!("noise of .bashrc\n{BEGIN}\n{sections}@tar\n").as_bytes(), stream, mark().end().as_bytes()].concat()
 }
 
 fn entry(archive: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {
@@ -46,7 +56,7 @@ fn files_outside_the_roots_are_refused() {
         let told = facts(&request(), &answer("", &stream(&[(name, b"x")]))).unwrap();
         assert!(told.state.files.is_empty(), "{name}");
     }
-    let listed = facts(&request(), &answer("@listed\n600 0 0 etc/shadow\n", b""));
+    let listed = facts(&request(), &answer("@files\n//600 0 0 etc/shadow\n", b""));
     assert_eq!(listed, Err(ParseError::Stray("/etc/shadow".into())));
 }
 
@@ -54,7 +64,7 @@ fn files_outside_the_roots_are_refused() {
 fn files_told_twice_are_refused() {
     let twice = stream(&[("etc/kubernetes/a", b"1"), ("etc/kubernetes/a", b"2")]);
     assert_eq!(facts(&request(), &answer("", &twice)), Err(ParseError::Twice("/etc/kubernetes/a".into())));
-    let both = answer("@listed\n600 0 0 etc/kubernetes/a\n", &stream(&[("etc/kubernetes/a", b"1")]));
+    let both = answer("@files\n//600 0 0 etc/kubernetes/a\n", &stream(&[("etc/kubernetes/a", b"1")]));
     assert_eq!(facts(&request(), &both), Err(ParseError::Twice("/etc/kubernetes/a".into())));
 }
 
@@ -73,7 +83,7 @@ fn a_second_name_of_a_file_has_its_content() {
 
 #[test]
 fn answers_that_are_cut_off_anywhere_are_no_answers() {
-    let whole = answer("@system\nuid=0\n", &stream(&[("etc/kubernetes/a", &[b'x'; 3000])]));
+    let whole = answer("@kernel\n/proc/self/status:Uid:\t0\t0\t0\t0\n", &stream(&[("etc/kubernetes/a", &[b'x'; 3000])]));
     assert!(facts(&request(), &whole).unwrap().system.root);
     for length in 0..whole.len() - 1 {
         let cut = facts(&request(), &whole[..length]);
@@ -86,8 +96,8 @@ fn answers_that_are_cut_off_anywhere_are_no_answers() {
 
 #[test]
 fn a_million_files_are_too_many() {
-    let listed: String = (0..1_000_000).map(|number| format!("600 0 0 etc/kubernetes/{number}\n")).collect();
-    let told = facts(&request(), &answer(&format!("@listed\n{listed}"), b""));
+    let listed: String = (0..1_000_000).map(|number| format!("//600 0 0 etc/kubernetes/{number}\n")).collect();
+    let told = facts(&request(), &answer(&format!("@files\n{listed}"), b""));
     assert_eq!(told, Err(ParseError::TooLarge("more than 100000 files")));
     assert!(matches!(facts(&request(), &vec![b'\n'; LARGEST_ANSWER + 1]), Err(ParseError::TooLarge(_))));
 }
@@ -106,9 +116,9 @@ fn a_size_that_is_a_lie_costs_no_memory() {
 
 #[test]
 fn the_lock_and_refusals_are_told() {
-    let told = format!("{BEGIN}\n@locked olga\u{1b}[0m\n{END}\n");
+    let told = format!("{BEGIN}\n@locked olga\u{1b}[0m\n{}", mark().end());
     assert_eq!(facts(&request(), told.as_bytes()), Err(ParseError::Locked("olga\u{fffd}[0m".into())));
-    let told = format!("{BEGIN}\n@refused no flock\n{END}\n");
+    let told = format!("{BEGIN}\n@refused no flock\n{}", mark().end());
     assert_eq!(facts(&request(), told.as_bytes()), Err(ParseError::Refused("no flock".into())));
 }
 
@@ -147,7 +157,7 @@ proptest! {
     #[test]
     fn any_lines_are_read_without_panic(
         lines in proptest::collection::vec(
-            ("(@(system|os|swap|addresses|fib|inet6|free|commands|containerd|kubelet|modules|kernel|stamps|units|runtime|images|tasks|etcd|snapshots|programs|notes|listed|tar))?", "[ -~]{0,30}|[0-9A-F: ]{0,30}|(cpus|memory|clock|path|size)=[0-9,-]{0,20}"),
+            ("(@(system|os|swap|addresses|fib|inet6|free|commands|containerd|kubelet|modules|kernel|stamps|units|runtime|images|tasks|etcd|snapshots|programs|notes|listening|files|tar))?", "[ -~]{0,30}|[0-9A-F: ]{0,30}|(cpus|memory|clock|path|size)=[0-9,-]{0,20}"),
             0..60,
         )
     ) {
@@ -181,13 +191,6 @@ fn more_names_for_a_file_take_no_more_memory_than_an_answer() {
     }
     let told = facts(&request(), &answer("", &archive.into_inner().unwrap()));
     assert!(matches!(told, Err(ParseError::TooLarge(_))), "200 MiB out of 2");
-}
-
-#[test]
-fn a_million_files_are_refused() {
-    let mut lines = String::from("@listed\n");
-    (0..1_000_000).for_each(|index| lines.push_str(&format!("600 0 0 etc/kubernetes/{index}\n")));
-    assert!(matches!(facts(&request(), &answer(&lines, b"")), Err(ParseError::TooLarge(_))));
 }
 
 #[test]

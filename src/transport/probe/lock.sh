@@ -9,7 +9,8 @@ take_lock() {
   if ! flock -n 9; then
     holder=
     IFS= read -r holder <"$ROOT/run/slipway/lock" || :
-    printf '@locked %s\n@slipway-end\n' "$holder"
+    say "@locked $holder"
+    end_answer
     exit 0
   fi
   printf '%s\n' "$1" >"$ROOT/run/slipway/lock"
@@ -28,13 +29,14 @@ take_lock() {
 # note NAME KEY TEXT: for the next probe; /run is empty after a boot.
 note() {
   {
-    printf '%s\n%s\n' "$2" "$3" >"$ROOT/run/slipway/$1.new" &&
-      mv -f "$ROOT/run/slipway/$1.new" "$ROOT/run/slipway/$1"
+    printf '%s\n%s\n' "$2" "$3" >"$ROOT/run/slipway/noted-$1.new" &&
+      mv -f "$ROOT/run/slipway/noted-$1.new" "$ROOT/run/slipway/noted-$1"
   } 2>/dev/null || :
 }
 
 refuse() {
-  printf '@refused %s\n@slipway-end\n' "$1"
+  say "@refused $1"
+  end_answer
   exit 0
 }
 

@@ -215,5 +215,5 @@ forget() {
   done
   rm -rf "$ROOT/run/slipway/cni"
   rm -rf "$lib" || fail 'cannot remove /var/lib/slipway'
-  rm -f "$ROOT/run/slipway/lock" "$ROOT/run/slipway/step.lock" "$ROOT/run/slipway/images" "$ROOT"/run/slipway/version-*
+  rm -f "$ROOT/run/slipway/lock" "$ROOT/run/slipway/step.lock" "$ROOT"/run/slipway/noted-* "$ROOT"/run/slipway/version-*
 }

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
 
 use super::super::TransportError;
 use super::super::parse::{LARGEST_ANSWER, printable};
-use super::super::probe::END;
+use super::super::probe::Mark;
 use super::config::{Destination, PINNED_PLACE, hint};
 use crate::names::{Digest, HostName};
 
@@ -254,11 +254,8 @@ async fn is_alive(session: &Session) -> bool {
 
 /// Reads an answer up to its end mark (a process that holds the lock goes on after it) or the
 /// end of the stream, at most `LARGEST_ANSWER` bytes. `true`: there is more than that.
-pub(super) async fn read_answer(stream: &mut (impl AsyncRead + Unpin), answer: &mut Vec<u8>) -> std::io::Result<bool> {
-    let mut mark = Vec::with_capacity(END.len() + 2);
-    mark.push(b'\n');
-    mark.extend_from_slice(END.as_bytes());
-    mark.push(b'\n');
+pub(super) async fn read_answer(stream: &mut (impl AsyncRead + Unpin), mark: &Mark, answer: &mut Vec<u8>) -> std::io::Result<bool> {
+    let end = mark.end();
     let mut seen = 0;
     loop {
         let before = answer.len();
@@ -266,13 +263,13 @@ pub(super) async fn read_answer(stream: &mut (impl AsyncRead + Unpin), answer: &
         if stream.read_buf(answer).await? == 0 {
             return Ok(false);
         }
-        if answer[seen..].windows(mark.len()).any(|window| window == mark) {
+        if memchr::memmem::find(&answer[seen..], end.as_bytes()).is_some() {
             return Ok(false);
         }
         if answer.len() > LARGEST_ANSWER {
             return Ok(true);
         }
-        seen = before.saturating_sub(mark.len()).max(seen);
+        seen = before.saturating_sub(end.len()).max(seen);
     }
 }
 
