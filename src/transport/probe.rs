@@ -56,11 +56,14 @@ impl Mark {
     }
 }
 
-/// Where systemd finds units, and what wants them.
-const UNIT_DIRECTORIES: &str = "set -- ./etc/systemd/system ./etc/systemd/system/*.wants ./etc/systemd/system/*.requires \
+/// The beginning of the only `find`, and what it looks at for every host: where systemd finds units and what wants
+/// them, and what is found out before. What is not there is left out.
+const FIND: &str = "found=$(2>/dev/null exec find -H /proc/self \
+./etc/systemd/system ./etc/systemd/system/*.wants ./etc/systemd/system/*.requires \
 ./run/systemd/system ./run/systemd/system/*.wants ./run/systemd/system/*.requires ./run/systemd/generator* \
-./run/systemd/transient ./etc/systemd/system.control ./run/systemd/system.control ./usr/local/lib/systemd/system \
-./usr/lib/systemd/system ./usr/lib/systemd/system/*.wants ./usr/lib/systemd/system/*.requires ./lib/systemd/system";
+./run/systemd/transient ./etc/systemd/system.control ./run/systemd/system.control \
+./usr/local/lib/systemd/system ./usr/lib/systemd/system ./lib/systemd/system \
+\"$containerd\" \"$kubelet\" \"$socket\" \"$database\" \"./lib/modules/$kernel/modules.builtin\"";
 
 /// Looked at besides the units of a request, where it has written a file.
 const RESOLVED: &str = "systemd-resolved.service";
@@ -143,15 +146,9 @@ fn find(script: &mut Script, request: &ProbeRequest) {
     if let Some(socket) = &request.socket {
         script.call("at_socket", [socket.as_str()]);
     }
-    script.fixed(UNIT_DIRECTORIES);
     let starts = request.units.iter().map(String::as_str).chain([RESOLVED]).map(|unit| format!("./run/systemd/units/invocation:{unit}"));
     let programs = request.programs.iter().map(|path| format!("./{}", relative(path.as_str())));
-    script.call("set -- \"$@\" /proc/self \"$containerd\" \"$kubelet\" \"$socket\" \"$database\" \"./lib/modules/$kernel/modules.builtin\"", starts.chain(programs));
-    let roots: Vec<&str> = request.roots.iter().map(|root| relative(root.as_str())).filter(|root| !root.is_empty()).collect();
-    if !roots.is_empty() {
-        script.call("for wanted in", roots);
-        script.fixed("do if [ -e \"$wanted\" ] || [ -L \"$wanted\" ]; then set -- \"$@\" \"$wanted\"; fi; done");
-    }
+    let roots = request.roots.iter().map(|root| relative(root.as_str()).to_owned()).filter(|root| !root.is_empty());
     let mut words = vec!["-xdev", "(", "-path", "/*", "-o", "-path", "./*", ")", "-prune", "-printf", "/%s %m %D:%i %T@ %C@ %p\\n"];
     // Without content: what the request says, and what is larger than 1 MiB (2048 blocks of 512 bytes). By the last
     // part of the name, because a directory that is a link gives files a second one.
@@ -162,7 +159,7 @@ fn find(script: &mut Script, request: &ProbeRequest) {
     words.extend(unread.iter().flat_map(|pattern| ["-o", "-name", pattern]));
     words.extend([")", "-printf", "//%m %U %G %p\\n"]);
     words.extend(["-o", "!", "-path", "*\n*", "(", "-type", "d", "-o", "-type", "l", "-o", "-type", "f", ")", "-print"]);
-    script.call("found=$(2>/dev/null exec find -H \"$@\"", words);
+    script.call(FIND, starts.chain(programs).chain(roots).chain(words.into_iter().map(str::to_owned)));
     script.fixed(")");
 }
 

@@ -11,6 +11,8 @@ use crate::names::{Digest, Mode, RemotePath};
 use crate::transport::parse::{self, ParseError};
 use crate::transport::shell::shellcheck;
 
+mod notes;
+
 fn mark() -> Mark {
     Mark::of([1; 16])
 }
@@ -272,47 +274,6 @@ fn the_lock_is_held_until_the_engine_is_silent_and_names_its_holder() {
     assert!(first.wait().unwrap().success());
     let free = command(host.path(), &text).stdin(Stdio::null()).output().unwrap();
     assert!(parse::facts(&request, &mark(), &free.stdout).is_ok());
-}
-
-/// A kubelet of the size of real ones, that says its version and leaves a mark when it is started.
-fn write_large_kubelet(host: &Path, version: &str) {
-    let mut program = format!("#!/bin/sh\nprintf x >>{}\necho Kubernetes {version}\nexit 0\n", host.join("started").display());
-    program.push_str(&"#".repeat(5 << 20));
-    write(&host.join("bin"), "kubelet.new", program, 0o755);
-    std::fs::rename(host.join("bin/kubelet.new"), host.join("bin/kubelet")).unwrap();
-}
-
-#[test]
-fn versions_are_asked_once_for_the_same_program() {
-    let host = host();
-    write_large_kubelet(host.path(), "v1.34.2");
-    let unlocked = request();
-    let locked = ProbeRequest { lock: Some("x".into()), ..request() };
-    let version = |request: &ProbeRequest| {
-        let output = command(host.path(), &script(request)).stdin(Stdio::null()).output().unwrap();
-        facts_of(request, &output).system.kubelet_version
-    };
-    let starts = || std::fs::read(host.path().join("started")).map_or(0, |marks| marks.len());
-    assert_eq!((version(&unlocked), version(&unlocked), starts()), ("v1.34.2".into(), "v1.34.2".into(), 2), "nothing is noted");
-    assert_eq!((version(&locked), starts()), ("v1.34.2".into(), 3));
-    assert_eq!((version(&locked), version(&unlocked), starts()), ("v1.34.2".into(), "v1.34.2".into(), 3), "it is noted");
-    write_large_kubelet(host.path(), "v1.34.3");
-    assert_eq!((version(&unlocked), starts()), ("v1.34.3".into(), 4), "another program is asked");
-    // A wrapper stays the same when what it starts does not.
-    write(&host.path().join("bin"), "kubelet", "#!/bin/sh\necho Kubernetes v1.34.4\n", 0o755);
-    assert_eq!(version(&locked), "v1.34.4");
-    write(&host.path().join("bin"), "kubelet", "#!/bin/sh\necho Kubernetes v1.34.5\n", 0o755);
-    assert_eq!(version(&locked), "v1.34.5");
-    // Of a link it is the file behind it that counts.
-    write_large_kubelet(host.path(), "v1.34.6");
-    std::fs::rename(host.path().join("bin/kubelet"), host.path().join("bin/behind")).unwrap();
-    symlink("behind", host.path().join("bin/kubelet")).unwrap();
-    let before = starts();
-    assert_eq!((version(&locked), version(&locked), starts()), ("v1.34.6".into(), "v1.34.6".into(), before + 1));
-    write_large_kubelet(host.path(), "v1.34.7");
-    std::fs::rename(host.path().join("bin/kubelet"), host.path().join("bin/behind")).unwrap();
-    symlink("behind", host.path().join("bin/kubelet")).unwrap();
-    assert_eq!((version(&locked), starts()), ("v1.34.7".into(), before + 2));
 }
 
 #[test]

@@ -10,6 +10,11 @@ use super::peers::{Peers, VERSIONS};
 use super::slipway;
 use crate::error::Result;
 use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What hosts are given before each turn to end what the one before began: logins go on for seconds after they
+/// were used.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What can be chosen.
 #[derive(clap::Args, Clone, Debug)]
@@ -122,6 +127,7 @@ fn measure(fleet: &Fleet, program: &std::path::Path, arguments: &Arguments) -> R
                 }
             };
             let Some(mut command) = command else { continue };
+            std::thread::sleep(SETTLE);
             results.loads.push(machine::load()?);
             let work = machine::work()?;
             let (cost, text) = measured::run(&mut command, &log)?;
