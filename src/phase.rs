@@ -105,6 +105,14 @@ impl fmt::Display for Phase {
     }
 }
 
+impl Phase {
+    /// Whether it starts what listens on a host's ports.
+    #[must_use]
+    pub const fn listens(self) -> bool {
+        matches!(self, Self::Etcd | Self::ControlPlane | Self::LocalProxy | Self::Vip | Self::Kubelet)
+    }
+}
+
 /// What a step works on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {

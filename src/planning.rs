@@ -29,7 +29,7 @@ use crate::preflight::{self, Finding, Severity};
 use crate::report::visible::visible;
 use crate::release::Release;
 use crate::standing;
-use crate::transport::{Transport, TransportError};
+use crate::transport::{ProbeRequest, Transport, TransportError};
 use crate::trust::authorities::{self, KeySource};
 use crate::trust::decide::Requested;
 use crate::trust::refresh::{ClientCredentials, Material, TrustInputs, plan_material};
@@ -142,7 +142,10 @@ pub async fn plan<T: Transport, C: Cluster>(
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    let (mut facts, absent) = probe_all(&plan, transport, options.lock.clone()).await?;
+    // Who listens on a port counts for those who start something there.
+    let ports = options.phases.is_empty() || options.phases.iter().any(|phase| phase.listens());
+    let request = ProbeRequest { ports, ..request::probe(&plan, options.lock.clone()) };
+    let (mut facts, absent) = contend(&plan, transport, &request, CONTEST).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.hosts)?;
     upgrade::check(&plan, &facts, standing.stage).map_err(|refusals| refused(&refusals, upgrade::UpgradeRefusal::hint))?;
@@ -210,12 +213,12 @@ pub type Probed = (BTreeMap<HostName, Facts>, BTreeMap<HostName, TransportError>
 
 /// Looks at hosts, in parallel. With `lock` their locks are held, as this operator and run.
 pub async fn probe<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>, wanted: impl Fn(&Host) -> bool) -> Probed {
-    let request = request::probe(plan, lock);
+    ask(plan, transport, &request::probe(plan, lock), wanted).await
+}
+
+async fn ask<T: Transport>(plan: &Plan, transport: &T, request: &ProbeRequest, wanted: impl Fn(&Host) -> bool) -> Probed {
     let answers: Vec<(HostName, Result<Facts, TransportError>)> = stream::iter(plan.hosts.iter().filter(|host| wanted(host)))
-        .map(|host| {
-            let request = &request;
-            async move { (host.name.clone(), transport.probe(&host.name, request).await) }
-        })
+        .map(|host| async move { (host.name.clone(), transport.probe(&host.name, request).await) })
         .buffer_unordered(plan.limits.parallel_hosts)
         .collect()
         .await;
@@ -241,16 +244,16 @@ const CONTEST: (usize, Duration) = (30, Duration::from_millis(500));
 /// # Errors
 /// Another run holds a host's lock.
 pub async fn probe_all<T: Transport>(plan: &Plan, transport: &T, lock: Option<String>) -> Result<Probed, Failure> {
-    contend(plan, transport, lock, CONTEST).await
+    contend(plan, transport, &request::probe(plan, lock), CONTEST).await
 }
 
 async fn contend<T: Transport>(
     plan: &Plan,
     transport: &T,
-    lock: Option<String>,
+    request: &ProbeRequest,
     (times, pause): (usize, Duration),
 ) -> Result<Probed, Failure> {
-    let (mut facts, mut absent) = probe(plan, transport, lock.clone(), |_| true).await;
+    let (mut facts, mut absent) = ask(plan, transport, request, |_| true).await;
     for _ in 0..times {
         let taken = |host: &HostName| matches!(absent.get(host), Some(TransportError::Locked { .. }));
         let first = plan.hosts.iter().find(|host| facts.contains_key(&host.name) || taken(&host.name));
@@ -258,7 +261,7 @@ async fn contend<T: Transport>(
             break;
         }
         tokio::time::sleep(pause).await;
-        let (answered, refused) = probe(plan, transport, lock.clone(), |host| taken(&host.name)).await;
+        let (answered, refused) = ask(plan, transport, request, |host| taken(&host.name)).await;
         absent.retain(|host, error| !matches!(error, TransportError::Locked { .. }) || refused.contains_key(host));
         absent.extend(refused);
         facts.extend(answered);

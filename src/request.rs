@@ -68,6 +68,7 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         commands: preflight::wanted_commands(),
         modules: system::modules(plan),
         sysctls: system::parameters(plan).into_iter().map(|parameter| parameter.key).collect(),
+        ports: true,
         interfaces: matches!(plan.endpoint, Some(Endpoint::Vip(_))),
         etcd_directory: Some(plan.etcd.data_directory.clone()),
         socket: Some(plan.runtime.socket.clone()),

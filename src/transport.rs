@@ -45,6 +45,8 @@ pub struct ProbeRequest {
     pub modules: Vec<String>,
     /// Kernel parameters to read.
     pub sysctls: Vec<String>,
+    /// Tell which ports are listened on.
+    pub ports: bool,
     /// Tell which interface has which address, not only the addresses.
     pub interfaces: bool,
     /// etcd's data directory.

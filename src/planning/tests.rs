@@ -77,7 +77,7 @@ async fn of_two_runs_that_begin_at_once_exactly_one_goes_on() {
         let run = |hosts: Hosts| {
             let plan = &plan;
             async move {
-                let result = contend(plan, &hosts, Some(hosts.run.into()), CONTEST).await;
+                let result = contend(plan, &hosts, &request::probe(plan, Some(hosts.run.into())), CONTEST).await;
                 if result.is_err() {
                     hosts.close().await;
                 }
@@ -98,7 +98,7 @@ async fn a_run_that_goes_on_elsewhere_is_not_waited_for_for_ever() {
     let locks = Locks::default();
     locks.lock().unwrap().insert("cp-2".parse().unwrap(), "another");
     let hosts = Hosts { run: "one", locks, ..Hosts::default() };
-    let refused = contend(&plan, &hosts, Some("one".into()), CONTEST).await.unwrap_err();
+    let refused = contend(&plan, &hosts, &request::probe(&plan, Some("one".into())), CONTEST).await.unwrap_err();
     assert_eq!(refused.message.as_deref(), Some("host cp-2 is locked by another run: another"));
 }
 

@@ -102,7 +102,9 @@ pub fn script(request: &ProbeRequest, mark: &Mark) -> String {
     script.fixed("look_version containerd \"$containerd\" \"$containerd_file\"\nlook_version kubelet \"$kubelet\" \"$kubelet_file\"");
     script.call("look_modules", request.modules.iter().map(|module| module.replace('-', "_")));
     script.call("look_kernel", request.sysctls.iter().map(|key| parameter_file(key)));
-    script.fixed("look_ports");
+    if request.ports {
+        script.fixed("look_ports");
+    }
     script.call("look_units", &request.units);
     if let Some(socket) = &request.socket {
         script.call("look_runtime", [socket.as_str()]);
@@ -176,9 +178,11 @@ pub fn fetch_script<'a>(paths: impl IntoIterator<Item = &'a str>, mark: &Mark) -
     script.finish()
 }
 
-/// They are for whoever reads the source; hosts would only have to skip them.
+/// Comments and indentation are for whoever reads the source; hosts would only have to skip them. Words to
+/// shellcheck stay for the test.
 fn without_comments(text: &str) -> String {
-    text.lines().filter(|line| !line.trim_start().starts_with('#')).flat_map(|line| [line, "\n"]).collect()
+    let counts = |line: &&str| !line.starts_with('#') || line.starts_with("# shellcheck");
+    text.lines().map(str::trim_start).filter(counts).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[cfg(test)]

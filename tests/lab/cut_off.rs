@@ -19,7 +19,7 @@ const THREE: [&str; 3] = ["broken-37", "broken-38", "broken-39"];
 
 /// Makes looking at a host take a while, so that two runs meet even on a machine that is busy.
 const SLOW_LOOK: &str =
-    "printf '#!/bin/sh\\nsleep 0.4\\nexec /usr/bin/date \"$@\"\\n' >/usr/local/bin/date && chmod 0755 /usr/local/bin/date";
+    "printf '#!/bin/sh\\nsleep 0.4\\nexec /usr/bin/find \"$@\"\\n' >/usr/local/bin/find && chmod 0755 /usr/local/bin/find";
 
 /// The digests of the cluster's CA, where there is one.
 fn authorities(machines: &Machines, hosts: &[&str]) -> BTreeSet<String> {
@@ -87,7 +87,7 @@ fn a_killed_bootstrap_is_finished_by_the_next_run() {
         refused[0].says("locked by another run: slipway apply of");
     }
     for host in HOSTS {
-        machines.shell(host, "rm /usr/local/bin/date");
+        machines.shell(host, "rm /usr/local/bin/find");
     }
     nothing_is_left_to_do(&desk, &file, 2);
 }

@@ -21,10 +21,16 @@ const SLOW_DISK: &str = "printf '#!/bin/sh\\nsleep 1\\nexec /usr/bin/sync \"$@\"
 const DISK_AS_BEFORE: &str = "rm /usr/local/bin/sync";
 
 /// What the clock would tell a day later. Hosts of the lab have the machine's own clock, so it is
-/// the program that everybody asks which is a day ahead.
-const CLOCK_OF_TOMORROW: &str =
-    "printf '#!/bin/sh\\nexec /usr/bin/date --date=\"+1 day\" \"$@\"\\n' >/usr/local/bin/date && chmod 0755 /usr/local/bin/date";
-const CLOCK_AS_BEFORE: &str = "rm /usr/local/bin/date";
+/// the program that a probe learns it from which is a day ahead.
+const CLOCK_OF_TOMORROW: &str = r#"cat >/usr/local/bin/find <<'X'
+#!/bin/sh
+case "$*" in
+*' /proc/self '*) /usr/bin/find "$@" | awk '$6 == "/proc/self" { split($4, time, "."); $4 = time[1] + 86400 "." time[2] } { print }' ;;
+*) exec /usr/bin/find "$@" ;;
+esac
+X
+chmod 0755 /usr/local/bin/find"#;
+const CLOCK_AS_BEFORE: &str = "rm /usr/local/bin/find";
 
 /// Ends the processes behind every SSH connection but this one's, as a crash of them would.
 const CUT_CONNECTIONS: &str = "\

@@ -334,7 +334,7 @@ database_key() {
   file=${file%% *}
   device=${file%:*}
   # Major and minor number, as the kernel has them in one.
-  device=$((device / 256 % 4096)):$((device % 256 + device / 1048576 * 256))
+  device=$((device / 256 % 4096)):$((device % 256 + (device - device % 1048576) / 4096))
   while read -r _ kind _ access process locked _; do
     case $kind$access:$locked in
       FLOCKWRITE:*:*:"${file#*:}")

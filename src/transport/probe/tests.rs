@@ -36,6 +36,7 @@ fn request() -> ProbeRequest {
         commands: vec!["tar".into(), "kubelet".into(), "containerd".into(), "ctr".into(), "no-such-command".into()],
         modules: vec!["br-netfilter".into(), "overlay".into(), "ip_vs".into()],
         sysctls: vec!["net.ipv4.ip_forward".into(), "no.such".into()],
+        ports: true,
         interfaces: true,
         etcd_directory: Some(path("/var/lib/etcd")),
         socket: Some(path("/run/containerd/containerd.sock")),
