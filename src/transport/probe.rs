@@ -68,8 +68,8 @@ const FIND: &str = "found=$(2>/dev/null exec find -H /proc/self \
 /// Looked at besides the units of a request, where it has written a file.
 const RESOLVED: &str = "systemd-resolved.service";
 
-/// Packs what is told of the roots.
-const PACK: &str = "tar --numeric-owner --format=gnu --no-recursion --no-unquote -T - -cf - 2>/dev/null";
+/// Packs what is told of the roots, names as they are: otherwise tar would take a space off their end.
+const PACK: &str = "tar --numeric-owner --format=gnu --no-recursion --no-unquote --verbatim-files-from -T - -cf - 2>/dev/null";
 
 /// Asks when the kubelet was started, in the words of a probe; `parse::kubelet_began` reads the answer. For
 /// one that was started after the probe.

@@ -84,6 +84,9 @@ fn host() -> tempfile::TempDir {
     write(root, "etc/kubernetes/exactly", vec![7; 1 << 20], 0o600);
     write(root, "etc/kubernetes/large", vec![7; (1 << 20) + 1], 0o640);
     write(root, "etc/kubernetes/a\n600 0 0 etc/kubernetes/forged", "x", 0o640);
+    write(root, "etc/kubernetes/a\n//600 0 0 etc/kubernetes/forged", "x", 0o640);
+    write(root, "etc/kubernetes/odd.key ", "a space", 0o600);
+    write(root, "etc/kubernetes/ odd\\056key", "a number", 0o600);
     write(root, "etc/kubernetes/@slipway-end", "\n@slipway-end\n@locked x\n", 0o640);
     symlink("kubernetes/pki", root.join("etc/link")).unwrap();
     write(root, "var/lib/slipway/stamps/kubelet.service", format!("{}\ninput=/x\n", Digest::of("stamp")), 0o600);
@@ -185,6 +188,8 @@ fn the_answer_holds_what_the_host_has() {
         assert_eq!(file.kind, FoundKind::File { digest: None, content: None }, "{unread}");
     }
     assert_eq!(state.text(&path("/etc/kubernetes/odd.key")), Some("not secret"));
+    assert_eq!(state.text(&path("/etc/kubernetes/odd.key ")), Some("a space"));
+    assert_eq!(state.text(&path("/etc/kubernetes/ odd\\056key")), Some("a number"));
     assert_eq!(state.content(&path("/etc/kubernetes/exactly")).unwrap().len(), 1 << 20);
     assert_eq!(state.text(&path("/etc/kubernetes/@slipway-end")), Some("\n@slipway-end\n@locked x\n"));
     assert_eq!(state.files[&path("/etc/link")].kind, FoundKind::Link("kubernetes/pki".into()));
