@@ -377,8 +377,9 @@ fn a_probe_starts_few_processes() {
         names.join(" ")
     };
     let first = starts();
-    // The second `ctr` for containers, as the host has no
-    // directory for them; `sed` and each second `stat` and `df` are for etcd; `sh` and a `timeout` hold the lock.
+    // This host's containerd and units leave no sign that they stayed as they are. The second `ctr` is for
+    // containers, as the host has no directory for them; `sed`, `stat` and the second `df` are for etcd; `sh` and
+    // a `timeout` hold the lock.
     let again = "ctr ctr df df find flock grep sed sh ss stat systemctl tar timeout timeout";
     assert_eq!(starts(), again);
     assert!(first.len() > again.len(), "versions are asked once: {first}");
