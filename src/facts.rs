@@ -117,7 +117,7 @@ impl Default for System {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InterfaceAddress {
-    /// The interface's name.
+    /// The interface's name; empty where only the addresses were asked for.
     pub interface: String,
     /// The address.
     pub address: IpAddr,

@@ -142,9 +142,7 @@ pub async fn plan<T: Transport, C: Cluster>(
             return Err(Failure::new(Kind::Plan, format!("the plan has no host `{host}`")));
         }
     }
-    // Who listens on a port counts for those who start something there.
-    let ports = options.phases.is_empty() || options.phases.iter().any(|phase| phase.listens());
-    let request = ProbeRequest { ports, ..request::probe(&plan, options.lock.clone()) };
+    let request = request::for_phases(&plan, options.lock.clone(), options.phases);
     let (mut facts, absent) = contend(&plan, transport, &request, CONTEST).await?;
     let standing = standing::survey(&plan, &facts).map_err(|refusals| refused(&refusals, |refusal| refusal.hint().to_owned()))?;
     tolerate(&plan, &absent, standing.stage, options.hosts)?;

@@ -4,6 +4,7 @@
 use crate::adopt::units;
 use crate::desired::{kubelet, local_proxy, packages, pod_network, programs, runtime, system, vip};
 use crate::names::RemotePath;
+use crate::phase::Phase;
 use crate::plan::{Endpoint, Plan};
 use crate::preflight;
 use crate::transport::ProbeRequest;
@@ -74,6 +75,14 @@ pub fn probe(plan: &Plan, lock: Option<String>) -> ProbeRequest {
         socket: Some(plan.runtime.socket.clone()),
         lock,
     }
+}
+
+/// The probe of every host for a run of these phases; an empty list means all. Who listens on a port counts only
+/// for those who start something there.
+#[must_use]
+pub fn for_phases(plan: &Plan, lock: Option<String>, phases: &[Phase]) -> ProbeRequest {
+    let ports = phases.is_empty() || phases.iter().any(|phase| phase.listens());
+    ProbeRequest { ports, ..probe(plan, lock) }
 }
 
 #[cfg(test)]
@@ -181,5 +190,14 @@ mod tests {
         let plan = example("single-node");
         assert_eq!(probe(&plan, None).lock, None);
         assert_eq!(probe(&plan, Some("olga".into())), ProbeRequest { lock: Some("olga".into()), ..probe(&plan, None) });
+    }
+
+    #[test]
+    fn ports_and_interfaces_are_asked_for_where_they_count() {
+        let plan = example("highly-available");
+        let ports = |phases: &[Phase]| for_phases(&plan, None, phases).ports;
+        assert!(ports(&[]) && ports(&[Phase::Certificates, Phase::Kubelet]));
+        assert!(!ports(&[Phase::System, Phase::Certificates]));
+        assert!(probe(&example("virtual-address"), None).interfaces && !probe(&example("single-node"), None).interfaces);
     }
 }

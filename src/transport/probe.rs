@@ -119,7 +119,7 @@ pub fn script(request: &ProbeRequest, mark: &Mark) -> String {
     if !request.packages.is_empty() {
         script.call("look_packages", &request.packages);
     }
-    script.fixed("section tar\nsend\n{ printf '%s' \"$names\"");
+    script.fixed("section tar\nsend\n{\ntell_names");
     if !request.directories.is_empty() {
         script.call("for wanted in", request.directories.iter().map(|path| relative(path.as_str())));
         script.fixed("do if [ -d \"$wanted\" ]; then printf '%s\\n' \"$wanted\"; fi; done");

@@ -10,7 +10,6 @@ said=
 end=
 found=
 kernel=
-names=
 containerd=
 containerd_file=
 kubelet=
@@ -152,8 +151,8 @@ look_commands() {
 
 # look_files: sorts what `find` found, which is in $found. Of files at /… and ./… a line
 # `/SIZE MODE DEVICE:INODE WRITTEN CHANGED NAME`, links followed if they lead anywhere; of files whose content is
-# not told a line `//MODE UID GID NAME`; of everything else the name, which goes to $names. One process for all of
-# them, and for the clock: what the kernel tells of the process that asks is as new as that process.
+# not told a line `//MODE UID GID NAME`; of everything else the name, which is for `tell_names`. One process for all
+# of them, and for the clock: what the kernel tells of the process that asks is as new as that process.
 look_files() {
   section files
   set -f
@@ -167,7 +166,20 @@ look_files() {
         # shellcheck disable=SC2086
         sort_file "$line" $line
         ;;
-      *) names=$names$line$newline ;;
+    esac
+  done
+  unset IFS
+  set +f
+}
+
+# tell_names: of what is packed, a line for each. Kept in a text they would be copied for every name more.
+tell_names() {
+  set -f
+  IFS=$newline
+  for line in $found; do
+    case $line in
+      /*) ;;
+      *) printf '%s\n' "$line" ;;
     esac
   done
   unset IFS
@@ -176,7 +188,7 @@ look_files() {
 
 # sort_file LINE SIZE MODE FILE WRITTEN CHANGED NAME: keeps what a note may depend on.
 sort_file() {
-  case $7 in
+  case ${7-} in
     /proc/self) now=${5%%.*} ;;
     "$containerd") containerd_file=$1 ;;
     "$kubelet") kubelet_file=$1 ;;

@@ -264,6 +264,20 @@ fn ports_are_found_without_the_command_ss() {
     let request = request();
     let facts = facts_of(&request, &command(host.path(), &script(&request)).output().unwrap());
     assert_eq!(facts.system.listening.keys().copied().collect::<Vec<_>>(), [22, 8080]);
+    let request = ProbeRequest { ports: false, ..request };
+    assert!(facts_of(&request, &command(host.path(), &script(&request)).output().unwrap()).system.listening.is_empty());
+}
+
+#[test]
+fn many_files_are_told_one_by_one() {
+    let host = host();
+    for number in 0..3000 {
+        write(&host.path().join("root"), &format!("etc/kubernetes/many/{number}"), "x", 0o600);
+    }
+    let request = request();
+    let facts = facts_of(&request, &command(host.path(), &script(&request)).output().unwrap());
+    let many = path("/etc/kubernetes/many");
+    assert_eq!(facts.state.files.keys().filter(|path| path.is_within(&many)).count(), 3001, "and the directory");
 }
 
 #[test]
